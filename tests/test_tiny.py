@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import torch
-from tiny import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.tiny import tiny_model
 
 CHAT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Grüße, 你好"}]
 CHATML = (
