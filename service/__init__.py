@@ -1,0 +1,1 @@
+"""HTTP, processes and the environment: what people and operators touch."""
