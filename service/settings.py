@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 PREFIX = "THUMBTUNE_"
+DATA = Path("~/.local/share/thumbtune")
 
 
 class BadSetting(ValueError):
@@ -57,7 +58,7 @@ class Settings:
     """All settings, checked. `Settings.read()` takes them from the environment."""
 
     # where things are
-    data: Path = _setting(Path("~/.local/share/thumbtune"), "the data folder", "path")
+    data: Path = _setting(DATA, "the data folder", "path")
     host: str = _setting("127.0.0.1", "address that the API listens on", "address")
     port: int = _setting(8000, "port that the API listens on", "port", low=1, high=65535)
     redis_url: str | None = _setting(
@@ -73,8 +74,8 @@ class Settings:
     )
 
     # the base model
-    model: str = _setting(
-        "smollm2", "the base model: `smollm2` (the embedded one), a hub name, a folder or a GGUF file", "name"
+    model: str | None = _setting(
+        None, "the base model: a hub name, a folder or a GGUF file; unset: the embedded SmolLM2-135M-Instruct", "name"
     )
     device: str = _setting("auto", "where the model runs: `auto`, `cpu`, `cuda`, `cuda:1`...", "device")
     dtype: str = _setting(
