@@ -1,0 +1,274 @@
+"""The thread that owns the engine, bridged to asyncio.
+
+Knows: how answers get into the engine, how their tokens come out as text, and how they are cancelled. Does not know
+HTTP, Redis or whose adapter is active. Only the thread started here calls the engine; everything else in this
+module is called on the event loop. Between the two go `_Command`s one way and `Piece`s the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from adapters.engine import Engine, PromptTooLong, Request, Token
+from service.metrics import Metrics
+from service.text import AnswerText
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Finish = Literal["stop", "length", "cancelled", "error"]
+
+
+class Busy(Exception):
+    """More answers are running and waiting than the service takes on."""
+
+
+class Stopping(Exception):
+    """The service is going away and takes no new work."""
+
+
+class EngineFailed(Exception):
+    """The engine could not go on with this answer; the cause is in the log."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One answer wanted: what the engine needs, whose it is, and the strings that end it."""
+
+    request: Request
+    uid: str
+    stops: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some more of answer `index`: text (may be empty), the tokens made so far, and how it ended if it has."""
+
+    index: int
+    text: str
+    tokens: int
+    finish: Finish | None = None
+    error: Exception | None = None
+
+
+class Answers:
+    """The answers to one chat, on the event loop: iterate to get pieces until every one has ended."""
+
+    def __init__(self, asks: Sequence[Ask]) -> None:
+        self.asks = asks
+        self.live = set(range(len(asks)))
+        self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        self._open = len(asks)  # answers whose end has not been read
+
+    def put(self, piece: Piece) -> None:
+        """Called by `Generation`; pieces of an answer that has ended are dropped."""
+        if piece.index in self.live:
+            if piece.finish:
+                self.live.remove(piece.index)
+            self._pieces.put_nowait(piece)
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        while self._open:
+            piece = await self._pieces.get()
+            self._open -= piece.finish is not None
+            yield piece
+
+
+@dataclass
+class _Row:
+    """The thread's side of one answer."""
+
+    answers: Answers
+    index: int
+    text: AnswerText
+    asked: float
+    tokens: int = 0
+
+
+@dataclass
+class _Inbox:
+    """Commands to the thread; a closed inbox ends it."""
+
+    commands: deque[Callable[[], None]] = field(default_factory=deque)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    closed: bool = False
+
+    def put(self, command: Callable[[], None]) -> None:
+        with self.changed:
+            self.commands.append(command)
+            self.changed.notify()
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.changed.notify()
+
+    def take(self, wait: bool) -> list[Callable[[], None]]:
+        """All there are; with `wait`, not before there is one or the inbox is closed."""
+        with self.changed:
+            while wait and not self.commands and not self.closed:
+                self.changed.wait()
+            taken = list(self.commands)
+            self.commands.clear()
+            return taken
+
+
+class Generation:
+    """See the module. `max_waiting` answers may wait beside the engine's rows; more are `Busy`."""
+
+    def __init__(
+        self, engine: Engine, decode: Callable[[Sequence[int]], str], max_waiting: int, metrics: Metrics
+    ) -> None:
+        self._engine = engine
+        self._decode = decode
+        self._limit = engine.rows + max_waiting
+        self._metrics = metrics
+        self._inbox = _Inbox()
+        self._rows: dict[str, _Row] = {}  # the thread's
+        self._flights: set[Answers] = set()  # the event loop's
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # On the event loop.
+
+    def start(self) -> None:
+        """Starts the thread; call it on the event loop that will read the answers."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def submit(self, asks: Sequence[Ask]) -> Answers:
+        """Takes on all of the asks or none. Raises `Busy`, `Stopping`; other errors come as pieces."""
+        if self._stopping or not self.alive:
+            raise Stopping("the service is stopping")
+        if sum(len(flight.live) for flight in self._flights) + len(asks) > self._limit:
+            raise Busy("the service has as many answers under way as it takes on")
+        answers = Answers(asks)
+        self._flights.add(answers)
+        asked = time.monotonic()
+        for index, ask in enumerate(asks):
+            row = _Row(answers, index, AnswerText(self._decode, ask.stops), asked)
+            self._inbox.put(lambda ask=ask, row=row: self._add(ask, row))  # type: ignore[misc]
+        return answers
+
+    def cancel(self, answers: Answers) -> None:
+        """Ends what is left of the answers; their places are free within one token. Does nothing the second time."""
+        self._flights.discard(answers)
+        for index in sorted(answers.live):
+            request_id = answers.asks[index].request.id
+            self._inbox.put(lambda request_id=request_id: self._drop(request_id))  # type: ignore[misc]
+            answers.put(Piece(index, "", 0, "cancelled"))
+
+    def cancel_user(self, uid: str) -> None:
+        """Ends every answer of this user's."""
+        for answers in [each for each in self._flights if each.asks[0].uid == uid]:
+            self.cancel(answers)
+
+    async def run(self, work: Callable[[Engine], T]) -> T:
+        """Runs `work` on the thread that owns the engine, between two tokens."""
+        done: Future[T] = Future()
+
+        def command() -> None:
+            try:
+                done.set_result(work(self._engine))
+            except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
+                done.set_exception(error)
+
+        self._inbox.put(command)
+        return await asyncio.wrap_future(done)
+
+    async def wind_down(self, grace: float) -> None:
+        """Takes no new answers, waits up to `grace` seconds for those under way, then cancels the rest."""
+        self._stopping = True
+        end = time.monotonic() + grace
+        while self._flights and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        left = sum(len(flight.live) for flight in self._flights)
+        if left:
+            log.warning("%d answers did not end within %g s and are cut off", left, grace)
+        for answers in list(self._flights):
+            self.cancel(answers)
+
+    async def close(self) -> None:
+        """Ends the thread; answers still under way are cancelled."""
+        await self.wind_down(0)
+        self._inbox.close()
+        await asyncio.to_thread(self._thread.join)
+
+    def _hand_out(self, pieces: list[tuple[Answers, Piece]]) -> None:
+        for answers, piece in pieces:
+            answers.put(piece)
+            if not answers.live:
+                self._flights.discard(answers)
+
+    # On the thread.
+
+    def _run(self) -> None:
+        while True:
+            for command in self._inbox.take(wait=not self._engine.busy):
+                command()
+            if self._inbox.closed:
+                return
+            self._deliver(self._step())
+            self._metrics.running.set(len(self._engine.running))
+            self._metrics.waiting.set(len(self._engine.waiting))
+
+    def _step(self) -> list[tuple[Answers, Piece]]:
+        try:
+            tokens = self._engine.step()
+        except Exception as error:  # noqa: BLE001 - a step that fails ends the answers in it, not the service
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("a step of the engine failed with %s:\n%s", type(error).__name__, frames)
+            return [self._fail(request_id, EngineFailed("the model failed")) for request_id in list(self._rows)]
+        return [out for token in tokens if (out := self._take(token))]
+
+    def _add(self, ask: Ask, row: _Row) -> None:
+        self._rows[ask.request.id] = row
+        try:
+            self._engine.add(ask.request)
+        except PromptTooLong as error:
+            self._deliver([self._fail(ask.request.id, error)])
+            return
+        self._metrics.tokens.labels("prompt").inc(len(ask.request.prompt))
+
+    def _drop(self, request_id: str) -> None:
+        if self._rows.pop(request_id, None):
+            self._engine.cancel(request_id)
+
+    def _fail(self, request_id: str, error: Exception) -> tuple[Answers, Piece]:
+        row = self._rows[request_id]
+        self._drop(request_id)
+        return row.answers, Piece(row.index, "", row.tokens, "error", error)
+
+    def _take(self, token: Token) -> tuple[Answers, Piece] | None:
+        """What one token adds to its answer, if that is anything to be told."""
+        row = self._rows[token.request]
+        if token.finish == "error":
+            return self._fail(token.request, token.error or EngineFailed("the model failed"))
+        if not row.tokens:
+            self._metrics.first_token_seconds.observe(time.monotonic() - row.asked)
+        row.tokens += 1
+        self._metrics.tokens.labels("completion").inc()
+        text = "" if token.finish == "stop" else row.text.push(token.id)  # the end token is no text
+        finish: Finish | None = "stop" if row.text.stopped else token.finish
+        if finish:
+            text += row.text.flush()
+            self._drop(token.request)
+        return (row.answers, Piece(row.index, text, row.tokens, finish)) if text or finish else None
+
+    def _deliver(self, pieces: list[tuple[Answers, Piece]]) -> None:
+        if pieces:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._hand_out, pieces)
