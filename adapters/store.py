@@ -1,0 +1,290 @@
+"""Every user's adapter versions on disk: which there are, which answers, and how that changes.
+
+Knows: the operations, and that each is one change under the user's lock, visible by one replace of the head file.
+Does not know: what is in a version, who a user is (`uid` is a random internal id), or why somebody wants a change.
+Several processes use one store at a time: the API reads the head for each chat, trainers publish.
+Its errors are in `errors.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from adapters import disk
+from adapters.adapter import Adapter
+from adapters.errors import (
+    DamagedVersion,
+    NotKept,
+    OtherBase,
+    Overtaken,
+    StoreError,
+    StoreFull,
+    UnknownUser,
+    UnknownVersion,
+)
+from adapters.folder import Head, UserFolder
+from adapters.lineage import Stands, clean, newest_clean, shaped_by_fallen, with_ancestors
+from adapters.versions import (
+    Base,
+    Candidate,
+    Damaged,
+    Learner,
+    Revision,
+    Version,
+    read_adapter,
+    read_learner,
+    read_peft_files,
+)
+
+# The records and errors of the store are imported from here, wherever they are defined.
+__all__ = [
+    "AdapterStore", "Base", "Candidate", "DamagedVersion", "Head", "NotKept", "OtherBase", "Overtaken", "Revision",
+    "Stands", "StoreError", "StoreFull", "UnknownUser", "UnknownVersion", "Version",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class AdapterStore:
+    """All users' versions under `root`. `keep`: versions that can answer, and as many held ones, kept a user (≥ 1).
+
+    Raises `OtherBase` where the folder's adapters were made for other weights.
+    """
+
+    def __init__(self, root: Path, base: Base, keep: int = 10) -> None:
+        assert keep >= 1
+        self.root, self.base, self.keep = root, base, keep
+        root.mkdir(parents=True, exist_ok=True)
+        with disk.room_needed(), disk.locked(root):
+            self._claim_for_base()
+            for left in (
+                *root.glob(".gone-*"),
+                *root.glob(".new-*"),
+            ):  # a process was killed in `remove`, `create`
+                shutil.rmtree(left)
+
+    # users
+
+    def create(self, uid: str) -> None:
+        """A user on version 0; no change where there is one."""
+        path, draft = self._path(uid), self.root / f".new-{uid}"
+        with disk.room_needed(), disk.locked(self.root):
+            if path.exists():
+                return
+            try:
+                UserFolder(draft).make()
+                disk.move_folder(draft, path)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+    def remove(self, uid: str) -> None:
+        """Nothing of the user is left, and no late round can bring anything back; no change where there is none."""
+        path, gone = self._path(uid), self.root / f".gone-{uid}"
+        with disk.locked(self.root):
+            with suppress(disk.FolderGone), disk.locked(path):
+                disk.move_folder(path, gone)
+            if gone.exists():
+                shutil.rmtree(gone)
+
+    def users(self) -> list[str]:
+        """Every uid on disk."""
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] != ".")
+
+    def check(self, uid: str, stands: Stands | None = None) -> Head:
+        """At start: finishes or sets aside what a crash left, and falls back from a damaged active version.
+
+        With `stands`, retires as `retire` does, but raises no epoch where there is nothing to retire.
+        """
+        with self._changing(uid) as (user, head):
+            user.sweep(head)
+            head = user.heal(head)
+            user.strip(head.retired)
+            return _retire(user, head, stands) if stands else head
+
+    # reading: no lock
+
+    def head(self, uid: str) -> Head:
+        """The active version and the epoch: one small file read, cheap enough for every chat."""
+        try:
+            return UserFolder(self._path(uid)).head()
+        except (FileNotFoundError, Damaged):
+            with self._changing(uid) as (_, head):
+                return head
+
+    def versions(self, uid: str) -> list[Version]:
+        """Newest first: retired ones are listed, pruned and damaged ones are not."""
+        user, head = UserFolder(self._path(uid)), self.head(uid)
+        try:
+            return user.records(head)
+        except Damaged:  # or pruned between two reads
+            with self._changing(uid) as (user, head):
+                return user.records(head)
+
+    def version(self, uid: str, version: int) -> Version:
+        """Raises `UnknownVersion`."""
+        for found in self.versions(uid):
+            if found.version == version:
+                return found
+        raise UnknownVersion(f"there is no version {version}")
+
+    def load(self, uid: str, version: int) -> Adapter:
+        """The version's adapter, checked by SHA-256. Raises `UnknownVersion`, `DamagedVersion`."""
+        return self._read(uid, version, read_adapter)
+
+    def peft_files(self, uid: str, version: int) -> dict[str, bytes]:
+        """PEFT's two files as they are on disk, checked by SHA-256. Raises as `load`."""
+        return self._read(uid, version, read_peft_files)
+
+    def learner(self, uid: str, version: int) -> Learner | None:
+        """What a round on this version goes on with: tensors and JSON. None for version 0, an import, or damage."""
+        user, head = UserFolder(self._path(uid)), self.head(uid)
+        if version == 0:
+            return None
+        try:
+            user.require(version, head)
+            return read_learner(user.version_folder(version))
+        except Damaged as error:
+            log.error("adapter %s version %d: learner damaged, rounds begin fresh: %s", uid, version, error)
+            return None
+
+    def start_of_round(self, uid: str, stands: Stands) -> int:
+        """The version that a round begins from: the active one, or if that is shaped by a rating that no longer
+        stands the newest kept one that is not (else 0)."""
+        active = self.head(uid).active
+        versions = self.versions(uid)
+        if active == 0 or any(v.version == active and clean(v, stands) for v in versions):
+            return active
+        return newest_clean(versions, stands)
+
+    # changing: one change under the user's lock
+
+    def publish(self, uid: str, candidate: Candidate, epoch: int, retire: Stands | None = None) -> int:
+        """Stores the candidate and returns its number; active if its gate passed, else held.
+
+        `epoch`: as read when the round (or import) began; it rises here too, so of two that began alike one
+        publishes. `retire`: whether a rating stands; a version that becomes active retires, in the same replace,
+        all that are shaped by one that does not. Raises `Overtaken` (also for a user since deleted), `BadAdapter`,
+        `UnknownVersion` (the parent), `StoreFull`; then nothing has changed.
+        """
+        candidate.adapter.check()
+        try:
+            with self._changing(uid) as (user, head):
+                if head.epoch != epoch:
+                    raise Overtaken("something newer has happened to this adapter since the round began")
+                return self._publish(user, head, candidate, retire)
+        except UnknownUser as error:
+            raise Overtaken("the user has been deleted") from error
+
+    def rollback(self, uid: str, version: int) -> None:
+        """A kept version (or 0) is active. Raises `UnknownVersion`, `DamagedVersion`, `NotKept`."""
+        with self._changing(uid) as (user, head):
+            if version:
+                user.require_kept(version, head)
+                user.read(version, head, read_adapter)
+            user.write_head(dataclasses.replace(head, active=version, epoch=head.epoch + 1))
+
+    def reset(self, uid: str) -> None:
+        """Version 0, the base model, is active; the others stay kept."""
+        self.rollback(uid, 0)
+
+    def overtake(self, uid: str) -> None:
+        """Whatever round is running will not be published."""
+        with self._changing(uid) as (user, head):
+            user.write_head(dataclasses.replace(head, epoch=head.epoch + 1))
+
+    def retire(self, uid: str, stands: Stands) -> list[int]:
+        """Retires every version shaped by a rating that no longer stands, and returns their numbers.
+
+        Was the active one among them, the newest kept one that was not (else 0) is active in the same replace.
+        Overtakes a running round, even if there is nothing to retire: the round may be using that rating.
+        """
+        with self._changing(uid) as (user, head):
+            after = _retire(user, head, stands)
+            if after == head:
+                user.write_head(dataclasses.replace(head, epoch=head.epoch + 1))
+            user.clear_aside()  # nobody knows what shaped the damaged ones
+            return sorted(set(after.retired) - set(head.retired))
+
+    # inside
+
+    def _publish(self, user: UserFolder, head: Head, candidate: Candidate, retire: Stands | None) -> int:
+        versions, number = user.records(head), head.next
+        trained_on = with_ancestors(candidate, versions)
+        if retire and not all(retire(r.message_id, r.revision) for r in trained_on):
+            raise Overtaken("a rating that the round learnt from no longer stands")
+        after = dataclasses.replace(head, epoch=head.epoch + 1, next=number + 1)
+        fallen: list[int] = []
+        if candidate.gate["passed"]:  # a held one replaces nothing: the old version answers on
+            fallen = shaped_by_fallen(versions, retire) if retire else []
+            after = dataclasses.replace(after, active=number, retired=(*head.retired, *fallen))
+        user.add(number, candidate, trained_on, self.base)
+        try:
+            user.write_head(after)
+        except OSError:
+            if user.head() == head:  # else only the fsync after the replace failed: it is published
+                user.discard(number)
+            raise
+        user.strip(fallen)
+        user.prune(after, self.keep)
+        return number
+
+    def _read(self, uid: str, version: int, read: Callable[[Path], T]) -> T:
+        user, head = UserFolder(self._path(uid)), self.head(uid)
+        try:
+            user.require(version, head)
+            return read(user.version_folder(version))
+        except Damaged:  # or deleted between two reads: under the lock it is certain
+            with self._changing(uid) as (user, head):
+                return user.read(version, head, read)
+
+    @contextmanager
+    def _changing(self, uid: str) -> Iterator[tuple[UserFolder, Head]]:
+        """The user's folder under its lock, and its head. Raises `UnknownUser`, `StoreFull`."""
+        user = UserFolder(self._path(uid))
+        try:
+            with disk.room_needed(), disk.locked(user.path):
+                yield user, user.sound_head()
+        except disk.FolderGone as error:
+            raise UnknownUser(f"there is no user {uid}") from error
+
+    def _path(self, uid: str) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", uid):
+            raise UnknownUser("that is no uid")
+        return self.root / uid
+
+    def _claim_for_base(self) -> None:
+        path = self.root / "base.json"
+        if not path.exists():
+            disk.replace(path, json.dumps(dataclasses.asdict(self.base)).encode())
+        owner = json.loads(path.read_bytes())
+        if owner["digest"] != self.base.digest:
+            raise OtherBase(
+                f"the adapters in {self.root} belong to {owner['name']} ({owner['digest'][:12]}), "
+                f"not to {self.base.name} ({self.base.digest[:12]}): use that model, or another data folder"
+            )
+
+
+def _retire(user: UserFolder, head: Head, stands: Stands) -> Head:
+    """In one replace; no change where there is nothing to retire."""
+    versions = user.records(head)
+    fallen = shaped_by_fallen(versions, stands)
+    if not fallen:
+        return head
+    active = head.active
+    if active in fallen:
+        active = newest_clean(versions, stands)
+    after = Head(active=active, epoch=head.epoch + 1, next=head.next, retired=(*head.retired, *fallen))
+    user.write_head(after)
+    user.strip(fallen)
+    user.clear_aside()
+    return after
