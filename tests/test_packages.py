@@ -93,6 +93,7 @@ def test_every_reader_of_the_environment_would_be_found():
 
 def test_what_is_imported_is_required_and_what_is_required_is_imported():
     run = distributions(set().union(*map(imported, sources(*PACKAGES))))
+    run |= {"gguf"}  # transformers loads the embedded model with it
     assert run == required("requirements.in")
     tests = distributions(set().union(*map(imported, sources("tests"))))
     tools = {"mypy", "ruff"}
@@ -103,6 +104,21 @@ def test_every_requirement_is_locked_to_a_plain_version():
     lock = (ROOT / "requirements.lock").read_text().splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lock)
     assert required("requirements.in") | required("requirements-dev.in") <= required("requirements.lock")
+
+
+def test_the_readme_has_one_line_for_every_file():
+    tree = (ROOT / "README.md").read_text().split("## The tree")[1].split("```")[1]
+    lines, package = [], ""
+    for line in filter(None, tree.splitlines()):
+        name, says = line.split(None, 1)
+        if line.startswith(" "):
+            lines.append(package + name)
+        else:
+            package = name
+        assert says
+    files = {path.relative_to(ROOT).as_posix() for path in sources(*PACKAGES) if path.name != "__init__.py"}
+    assert len(lines) == len(set(lines))
+    assert {line for line in lines if line.endswith(".py")} == files
 
 
 def test_every_package_and_every_data_file_is_shipped():
