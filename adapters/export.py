@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import stat
+import struct
 import time
 import zipfile
 import zlib
@@ -36,7 +37,7 @@ class BadArchive(BadAdapter):
 
 @dataclass(frozen=True)
 class Limits:
-    """`archive_bytes`: the largest archive that is looked at (bytes, > 0). What it unpacks to is bounded by the shape."""
+    """`archive_bytes`: the largest archive that is looked at (> 0). What it may unpack to follows from the shape."""
 
     archive_bytes: int = 256 << 20
 
@@ -72,7 +73,8 @@ tags: [lora, thumbtune]
 - the gate: {"passed" if version.gate["passed"] else "held"}
 
 ```python
-model = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), "this folder")
+base = AutoModelForCausalLM.from_pretrained({json.dumps(version.base.name)})
+model = peft.PeftModel.from_pretrained(base, "this folder")
 ```
 
 ## Trained on {len(version.trained_on)} ratings
@@ -130,7 +132,7 @@ def _unzip(data: bytes, sizes: dict[str, int]) -> dict[str, bytes]:
             if missing := {CONFIG, WEIGHTS} - set(names):
                 raise BadArchive(f"{min(missing)} is not in the archive (at its top level)")
             return {entry.filename: _inflate(archive, entry, sizes[entry.filename]) for entry in entries}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, NotImplementedError) as error:
         raise BadArchive(f"not a sound zip archive: {error}") from error
 
 
