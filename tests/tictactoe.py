@@ -1,0 +1,124 @@
+"""Tic-Tac-Toe for the PPO test: the board, the agent's small nets, and games against others or itself.
+
+Many games are played at once. A board is (G, 9) int8, seen by the player about to move: 1 own, -1 the other's.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from feedback import ppo
+
+LINES = torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]])
+MOVES = 5  # the most that one player makes in a game
+
+
+def legal(boards: Tensor) -> Tensor:
+    """(G, 9) bool."""
+    return boards == 0
+
+
+def won(boards: Tensor) -> Tensor:
+    """Has the player whose stones are 1 a line? (G,) bool."""
+    return (boards[:, LINES].sum(-1) == 3).any(-1)
+
+
+class Agent(nn.Module):
+    """A policy over the nine squares, and a critic with a net of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy, self.critic = _net(9), _net(1)
+
+    def logits(self, boards: Tensor) -> Tensor:
+        """(..., 9), -inf off the legal moves."""
+        return self.policy(_planes(boards)).masked_fill(~legal(boards), -torch.inf)
+
+    def values(self, boards: Tensor) -> Tensor:
+        """(...)"""
+        return self.critic(_planes(boards)).squeeze(-1)
+
+
+def _net(outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(18, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, outputs))
+
+
+def _planes(boards: Tensor) -> Tensor:
+    return torch.cat([boards == 1, boards == -1], -1).float()  # (..., 18)
+
+
+@dataclass(frozen=True)
+class Games:
+    """The agent's side of G games. Its t-th move is `moves[:, t]`, made on `boards[:, t]`; `mask` says if it was."""
+
+    boards: Tensor  # (G, 5, 9)
+    moves: Tensor  # (G, 5)
+    mask: Tensor  # (G, 5) bool
+    result: Tensor  # (G,) 1 won, 0 drawn, -1 lost
+
+
+@torch.no_grad()
+def play(
+    agent: Agent, first: Tensor, generator: torch.Generator, *, greedy: bool, versus_itself: float = 0.0
+) -> Games:
+    """Play a game to its end for each entry of `first` (G,) bool: does the agent open it?
+
+    The other side draws its moves at random, or, in the share `versus_itself` of games, from the agent's policy.
+    """
+    count = len(first)
+    mirror = torch.arange(count) < versus_itself * count
+    boards, result = torch.zeros(count, 9, dtype=torch.int8), torch.zeros(count)
+    over = torch.zeros(count, dtype=torch.bool)
+    games = Games(torch.zeros(count, MOVES, 9, dtype=torch.int8), torch.zeros(count, MOVES).long(),
+                  torch.zeros(count, MOVES, dtype=torch.bool), result)  # fmt: skip
+    for turn in range(9):
+        agents = first == (turn % 2 == 0)  # (G,) whose turn it is
+        over |= ~legal(boards).any(-1)
+        logits = torch.where((agents | mirror)[:, None], agent.logits(boards), _uniform(boards))
+        moves = _choose(logits, over, generator)
+        if greedy:
+            moves = torch.where(agents, logits.argmax(-1), moves)
+        _record(games, turn // 2, agents & ~over, boards, moves)
+        boards = torch.where(over[:, None], boards, boards.scatter(1, moves[:, None], 1))
+        ended = won(boards) & ~over
+        result[ended] = torch.where(agents, 1.0, -1.0)[ended]
+        over |= ended
+        boards = -boards
+    return games
+
+
+def _uniform(boards: Tensor) -> Tensor:
+    return torch.zeros(boards.shape).masked_fill(~legal(boards), -torch.inf)
+
+
+def _choose(logits: Tensor, over: Tensor, generator: torch.Generator) -> Tensor:
+    playable = torch.where(over[:, None], 0.0, logits)  # a full board has no legal move to draw
+    return torch.multinomial(playable.softmax(-1), 1, generator=generator).squeeze(-1)
+
+
+def _record(games: Games, move: int, acts: Tensor, boards: Tensor, moves: Tensor) -> None:
+    games.boards[acts, move] = boards[acts]
+    games.moves[acts, move] = moves[acts]
+    games.mask[:, move] |= acts
+
+
+def evaluate(agent: Agent, games: Games, rows: Tensor) -> ppo.Evaluation:
+    """The agent as it is now on some of the games: all that PPO gets to see of it."""
+    boards = games.boards[rows]
+    logprobs = agent.logits(boards).masked_fill(~legal(boards), -1e9).log_softmax(-1)  # finite: 0 * -inf is NaN
+    entropy = -(logprobs.exp() * logprobs).sum(-1)
+    taken = logprobs.gather(-1, games.moves[rows][..., None]).squeeze(-1)
+    return ppo.Evaluation(taken, entropy, agent.values(boards))
+
+
+def batch(agent: Agent, games: Games, config: ppo.PPOConfig) -> ppo.Batch:
+    """The reward is the result, at the last move."""
+    with torch.no_grad():
+        old = evaluate(agent, games, torch.arange(len(games.result)))
+    rewards = ppo.shaped_rewards(games.result, old.logprobs, old.logprobs, 0.0, games.mask)
+    ended = torch.zeros(len(rewards))
+    advantages, returns = ppo.advantages(
+        rewards, old.values, games.mask, gamma=config.gamma, lam=config.lam, bootstrap=ended
+    )
+    return ppo.Batch(old.logprobs, old.values, advantages, returns, games.mask)
