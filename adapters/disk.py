@@ -45,8 +45,12 @@ def replace(path: Path, data: bytes) -> None:
     """The file holds `data` from one instant on, and still does after a power cut."""
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)  # left by a process killed here; writers of one path hold one lock
-    write(draft, data)
-    draft.replace(path)
+    try:
+        write(draft, data)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

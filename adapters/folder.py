@@ -159,6 +159,7 @@ class UserFolder:
             disk.move_folder(draft, self.version_folder(number))
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
+            self.discard(number)
             raise
 
     def discard(self, number: int) -> None:

@@ -1,0 +1,357 @@
+"""The adapter store among several processes, killed at every step, and on a full disk."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+from adapters.adapter import Adapter, LoraShape
+from adapters.store import (
+    AdapterStore,
+    Base,
+    Candidate,
+    Overtaken,
+    Revision,
+    StoreFull,
+    UnknownUser,
+    UnknownVersion,
+)
+
+UID = "a1b2c3"
+BASE = Base("tiny/model", "d1" * 32)
+SHAPE = LoraShape(rank=2, alpha=4.0, modules={"layer": (6, 4)})
+STEPS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir")  # of the module os: what changes a disk
+FORK = multiprocessing.get_context("fork")  # a process in milliseconds: torch is imported already
+
+
+def candidate(number=1, ratings=(), parent=0, size=1):
+    """Every weight is `number`; `size` makes the learner larger."""
+    adapter = Adapter(
+        SHAPE, {"layer": (torch.full((2, 4), float(number)), torch.full((6, 2), float(number)))}
+    )
+    learner = {"critic": torch.zeros(size)}
+    trained_on = [Revision(message, 1) for message in ratings]
+    return Candidate(adapter, learner, {}, parent, trained_on, {}, {"passed": True, "checks": []}, seed=0)
+
+
+def number_in(adapter):
+    return adapter.weights["layer"][0][0, 0].item()
+
+
+def publish(store, number, **more):
+    return store.publish(UID, candidate(number, **more), store.head(UID).epoch)
+
+
+def without_b(message_id, revision):
+    return message_id != "msg_b"
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Three versions, the newest two shaped by msg_b; with two kept, each publish prunes."""
+    store = AdapterStore(tmp_path / "adapters", BASE, keep=2)
+    store.create(UID)
+    publish(store, 1)
+    publish(store, 2, ratings=["msg_b"])
+    return store
+
+
+def child(work, *args):
+    process = FORK.Process(target=work, args=args)
+    process.start()
+    return process
+
+
+def ended(process):
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+# several processes
+
+
+def race(store, start, wins, number):
+    start.wait()
+    try:
+        wins.put((number, store.publish(UID, candidate(number), epoch=3)))
+    except Overtaken:
+        wins.put((number, None))
+
+
+def test_of_many_rounds_that_began_alike_just_one_publishes(store):
+    assert store.head(UID).epoch == 3
+    start, wins = FORK.Event(), FORK.Queue()
+    racers = [child(race, store, start, wins, number) for number in range(10, 16)]
+    start.set()
+    results = [wins.get(timeout=60) for _ in racers]
+    assert [ended(racer) for racer in racers] == [0] * len(racers)
+    won = [(number, version) for number, version in results if version]
+    assert [version for _, version in won] == [3]
+    assert number_in(store.load(UID, 3)) == won[0][0]
+    assert (store.head(UID).active, store.head(UID).epoch, store.head(UID).next) == (3, 4, 4)
+
+
+def publish_on_and_on(store, until, published):
+    while time.monotonic() < until:
+        head = store.head(UID)
+        try:
+            version = store.publish(UID, candidate(head.next), head.epoch)
+        except Overtaken:
+            continue
+        assert version == head.next
+        published.put(version)
+
+
+def overtake_on_and_on(store, until):
+    while time.monotonic() < until:
+        store.reset(UID)
+        time.sleep(0.003)
+        kept = [v.version for v in store.versions(UID)]
+        try:
+            store.rollback(UID, kept[-1])
+        except UnknownVersion:
+            assert kept[-1] not in [v.version for v in store.versions(UID)]  # pruned in between
+        time.sleep(0.003)
+
+
+def test_readers_always_find_the_active_version_whole_while_others_publish_prune_and_roll_back(store):
+    until, published = time.monotonic() + 2, FORK.Queue()
+    others = [child(publish_on_and_on, store, until, published) for _ in range(2)]
+    others.append(child(overtake_on_and_on, store, until))
+    epoch, reads = 0, 0
+    while time.monotonic() < until:
+        head = store.head(UID)
+        assert head.epoch >= epoch
+        epoch = head.epoch
+        try:
+            if head.active:
+                assert number_in(store.load(UID, head.active)) == head.active
+                reads += 1
+        except UnknownVersion:
+            assert store.head(UID).epoch > epoch  # it was pruned because another is active by now
+        assert len(store.versions(UID)) <= 3  # two, and one about to be pruned
+    versions: list[int] = []
+    while len(versions) < 1 or not published.empty():
+        versions.append(published.get(timeout=60))
+    assert [ended(other) for other in others] == [0, 0, 0]
+    assert len(set(versions)) == len(versions)
+    assert reads > 10
+    assert not (store.root / UID / "damaged").exists()
+
+
+def publish_until_deleted(store):
+    while True:
+        try:
+            publish(store, 9)
+        except (Overtaken, UnknownUser):
+            return
+
+
+def test_a_user_deleted_while_others_publish_is_gone_for_good(store):
+    others = [child(publish_until_deleted, store) for _ in range(2)]
+    time.sleep(0.2)
+    store.remove(UID)
+    assert [ended(other) for other in others] == [0, 0]
+    assert sorted(path.name for path in store.root.iterdir()) == [".lock", "base.json"]
+
+
+# killed at every step
+
+
+def killed_before_step(number, work, store):
+    """Runs `work(store)` and is killed before its `number`-th change of the disk."""
+    left = [number]
+
+    def fatal(step):
+        def before(*args, **kwargs):
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(*args, **kwargs)
+
+        return before
+
+    for name in STEPS:
+        setattr(os, name, fatal(getattr(os, name)))
+    work(store)
+
+
+def everywhere(work, tmp_path, prepare):
+    """For each step of `work`: a store in which a process was killed just before that step; the last one survived."""
+    for number in range(1, 200):
+        store = prepare(tmp_path / str(number))
+        code = ended(child(killed_before_step, number, work, store))
+        assert code in (0, -signal.SIGKILL)
+        yield store
+        if code == 0:
+            assert number > 5
+            return
+    raise AssertionError("it never ends")
+
+
+def three_versions(root):
+    store = AdapterStore(root, BASE, keep=3)
+    store.create(UID)
+    publish(store, 1)
+    publish(store, 2, ratings=["msg_b"])
+    publish(store, 3, ratings=["msg_b"])
+    return store
+
+
+def sound(store):
+    """Whole for readers as it is, and nothing left over once it has been checked as at start."""
+    for checked in (False, True):
+        if checked:
+            store.check(UID)
+        head = store.head(UID)
+        assert number_in(store.load(UID, head.active)) == head.active
+        listed = {v.version: v.state for v in store.versions(UID)}
+        assert listed[head.active] == "active"
+        assert set(listed) <= {1, 2, 3, 4}
+    folder = store.root / UID
+    assert all(path.name.isdigit() and int(path.name) < head.next for path in (folder / "versions").iterdir())
+    for version in store.versions(UID):
+        files = {path.name for path in (folder / f"versions/{version.version:06d}").iterdir()}
+        assert files == (
+            {"manifest.json"} if version.state == "retired" else {"manifest.json", *version.files}
+        )
+    return head
+
+
+def test_killed_anywhere_while_publishing(tmp_path):
+    def work(store):
+        publish(store, 4, parent=1)
+
+    actives = []
+    for store in everywhere(work, tmp_path, three_versions):
+        head = sound(store)
+        actives.append(head.active)
+        assert (head.active, head.next) in ((3, 4), (4, 5))
+        assert publish(store, head.next) == head.next
+        assert number_in(store.load(UID, head.next)) == head.next
+    assert actives == sorted(actives)
+    assert set(actives) == {3, 4}
+
+
+def test_killed_anywhere_while_a_clean_version_replaces_those_shaped_by_a_changed_rating(tmp_path):
+    def work(store):
+        store.publish(UID, candidate(4, parent=1), store.head(UID).epoch, without_b)
+
+    for store in everywhere(work, tmp_path, three_versions):
+        head = sound(store)
+        states = {v.version: v.state for v in store.versions(UID)}
+        if head.active == 3:
+            assert states == {3: "active", 2: "kept", 1: "kept"}
+        else:
+            assert states == {4: "active", 3: "retired", 2: "retired", 1: "kept"}
+
+
+def test_killed_anywhere_while_retiring(tmp_path):
+    for store in everywhere(lambda store: store.retire(UID, without_b), tmp_path, three_versions):
+        head = sound(store)
+        assert (head.active, head.retired) in ((3, ()), (1, (3, 2)))
+        store.retire(UID, without_b)
+        assert store.head(UID).active == 1
+
+
+def test_killed_anywhere_while_removing_a_user(tmp_path):
+    for store in everywhere(lambda store: store.remove(UID), tmp_path, three_versions):
+        try:
+            sound(store)
+        except UnknownUser:
+            AdapterStore(store.root, BASE)  # the next start finishes it
+        else:
+            store.remove(UID)
+        assert sorted(path.name for path in store.root.iterdir()) == [".lock", "base.json"]
+
+
+def test_killed_anywhere_while_creating_a_user(tmp_path):
+    def empty(root):
+        return AdapterStore(root, BASE)
+
+    for store in everywhere(lambda store: store.create(UID), tmp_path, empty):
+        assert AdapterStore(store.root, BASE).users() in ([], [UID])
+        store.create(UID)
+        assert store.head(UID).active == 0
+
+
+# a full disk
+
+
+def tree(store):
+    """Every file with its bytes, but for the locks."""
+    return {
+        path: path.read_bytes() for path in store.root.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+
+
+def full_from_step(number, monkeypatch):
+    """From the `number`-th fsync on the disk is full, as it is for a real one: writing fails, deleting does not."""
+    left, fsync = [number], os.fsync
+
+    def failing(handle):
+        left[0] -= 1
+        if left[0] <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", failing)
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_publish_onto_a_full_disk_changes_nothing(store, monkeypatch, step):
+    before = tree(store)
+    with monkeypatch.context() as patch:
+        full_from_step(step, patch)
+        with pytest.raises(StoreFull):
+            publish(store, 3)
+    assert tree(store) == before
+    assert publish(store, 3) == 3
+
+
+def test_where_only_the_last_fsync_fails_the_version_is_published_whole(store, monkeypatch):
+    with monkeypatch.context() as patch:
+        full_from_step(8, patch)  # four files, their folder, its new name and the head are on disk by then
+        with pytest.raises(StoreFull):
+            publish(store, 3)
+    assert store.head(UID).active == 3
+    assert number_in(store.load(UID, 3)) == 3
+
+
+@pytest.mark.parametrize("change", ["reset", "overtake"])
+def test_a_small_change_on_a_full_disk_changes_nothing(store, monkeypatch, change):
+    before = store.head(UID)
+    with monkeypatch.context() as patch:
+        full_from_step(1, patch)
+        with pytest.raises(StoreFull):
+            getattr(store, change)(UID)
+        with pytest.raises(StoreFull):
+            store.create("another")
+        assert store.users() == [UID]
+        store.load(UID, 2)
+    assert store.head(UID) == before
+
+
+def test_a_file_system_of_one_megabyte(tmp_path):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting takes more rights than these tests have")
+    try:
+        store = AdapterStore(tmp_path / "adapters", BASE)
+        store.create(UID)
+        publish(store, 1)
+        before = tree(store)
+        with pytest.raises(StoreFull):
+            publish(store, 2, size=400_000)  # 1.6 MB
+        assert tree(store) == before
+        assert publish(store, 2) == 2
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
