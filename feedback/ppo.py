@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import Parameter
 from torch.nn.functional import mse_loss
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Adam, Optimizer
 
 
 class BadInput(ValueError):
@@ -43,44 +44,33 @@ class PPOConfig:
     critic_learning_rate: float = 1e-3  # of the critic, Adam, > 0
     max_grad_norm: float = 1.0  # of each parameter group alone, > 0
     entropy_coef: float = 0.0  # reward for a nat of entropy a token, >= 0
-    advantage_std_floor: float = (
-        0.1  # a smaller spread of advantages is taken for noise, units of reward, > 0
-    )
+    advantage_std_floor: float = 0.1  # a smaller spread is taken for noise, in units of reward, > 0
     target_kl: float = 0.03  # the update stops beyond this KL to the old policy, nats a token, > 0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if name in ("gamma", "lam"):
-                allowed = 0 <= value <= 1
-            else:
-                allowed = value > 0 or (name == "entropy_coef" and value == 0)
-            if not allowed:
+            share = name in ("gamma", "lam")
+            if not (0 <= value <= 1 if share else value > 0 or (value == 0 and name == "entropy_coef")):
                 raise BadInput(f"{name} = {value} is outside its range")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What was sampled, seen by the policy and the critic that sampled it. All (B, T), none with a gradient.
-
-    Raises BadInput. Each row has acted at least once.
-    """
+    """What was sampled, as the policy and the critic saw it then. All (B, T), finite, constant. Raises BadInput."""
 
     logprobs: Tensor  # of the actions taken, by the policy that took them, nats
     values: Tensor  # the critic's, of the state before each action
     advantages: Tensor  # not whitened
     returns: Tensor  # what the critic should have said
-    mask: Tensor  # bool
+    mask: Tensor  # bool; an action in every row
 
     def __post_init__(self) -> None:
         _check_mask(self.mask)
         for name in ("logprobs", "values", "advantages", "returns"):
             tensor: Tensor = getattr(self, name)
-            if tensor.shape != self.mask.shape:
-                raise BadInput(f"{name} is {tuple(tensor.shape)}, the mask {tuple(self.mask.shape)}")
-            if tensor.requires_grad:
-                raise BadInput(f"{name} carries a gradient: the old policy and the targets are constants")
-            if not tensor[self.mask].isfinite().all():
-                raise BadInput(f"{name} is not finite everywhere")
+            same = tensor.shape == self.mask.shape
+            if not same or tensor.requires_grad or not tensor[self.mask].isfinite().all():
+                raise BadInput(f"{name} must be of the mask's shape, finite and without a gradient")
 
 
 @dataclass(frozen=True)
@@ -146,33 +136,24 @@ def policy_loss(
     }
 
 
-def value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, value_clip: float
-) -> Tensor:
-    """Half the squared error, of the value or of the value held within `value_clip` of its old one, the worse. ().
-
-    All (b, T). Clipping keeps one batch from throwing the critic far, as the policy's does.
-    """
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """Half the squared error of the values, or of the values held within `clip` of the old, the worse. (b, T) -> ()."""
     new, old, target = values[mask], old_values[mask], returns[mask]
-    held = old + (new - old).clamp(-value_clip, value_clip)
+    held = old + (new - old).clamp(-clip, clip)
     return 0.5 * torch.max((new - target) ** 2, (held - target) ** 2).mean()
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
-    """The share of the returns' variance that the critic foretells: 1 all, 0 none, below 0 worse than a constant.
-
-    All (B, T). Returns that do not vary leave nothing to explain: 0.
-    """
+    """The share of the returns' variance (B, T) that the critic foretells; 0 where they do not vary, at most 1."""
     target, error = returns[mask], (returns - values)[mask]
     variance = float(target.var(correction=0))
     return 1 - float(error.var(correction=0)) / variance if variance > 0 else 0.0
 
 
 def per_token_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """KL from the policy that sampled to the reference, estimated at each sampled token, nats. Any shape.
+    """KL from the policy that sampled to the reference, at each sampled token, nats; a row's sum is nats an answer.
 
-    Schulman's k3: without bias like the log ratio, but never negative and of less variance. Summed over a row it
-    is nats an answer.
+    Schulman's k3: unbiased like the log ratio, but never negative and of less variance. Any shape.
     """
     logratio = reference_logprobs - logprobs
     return logratio.expm1() - logratio
@@ -203,7 +184,7 @@ class KLController:
     def __init__(self, coef: float, target: float, horizon: float) -> None:
         if not all(0 < number < math.inf for number in (coef, target, horizon)):
             raise BadInput(
-                f"coef {coef}, target {target} and horizon {horizon} must each be above 0 and finite"
+                f"coef {coef}, target {target}, horizon {horizon}: each must be above 0 and finite"
             )
         self.coef, self.target, self.horizon = coef, target, horizon
 
@@ -217,7 +198,7 @@ class KLController:
         return self.coef
 
     def state_dict(self) -> dict[str, float]:
-        """What is carried to the next round; plain JSON. Target and horizon are settings and stay behind."""
+        """Plain JSON; target and horizon are settings and stay behind."""
         return {"coef": self.coef}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
@@ -227,31 +208,26 @@ class KLController:
         self.coef = state["coef"]
 
 
-def optimiser(
-    policy: Iterable[Parameter], critic: Iterable[Parameter], config: PPOConfig
-) -> torch.optim.Optimizer:
+def optimiser(policy: Iterable[Parameter], critic: Iterable[Parameter], config: PPOConfig) -> Optimizer:
     """Adam over two groups, policy first, each with its own rate."""
-    groups = [
-        {"params": list(policy), "lr": config.learning_rate},
-        {"params": list(critic), "lr": config.critic_learning_rate},
-    ]
-    return torch.optim.Adam(groups, eps=1e-5)
+    rates = [(policy, config.learning_rate), (critic, config.critic_learning_rate)]
+    return Adam([{"params": list(params), "lr": rate} for params, rate in rates], eps=1e-5)
 
 
 def fit_critic(
     values: Callable[[Tensor], Tensor],
     returns: Tensor,
     mask: Tensor,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimizer,
     config: PPOConfig,
-    generator: torch.Generator,
+    generator: Generator,
     *,
     epochs: int,
 ) -> float:
     """Fit the critic alone, before a policy step is taken on its word -> its explained variance afterwards.
 
-    `values(rows)` -> (b, T) is the critic on those rows; `returns`, `mask` (B, T). Parameters that `values` sends
-    no gradient to are left as they are, even if the optimiser holds them. Raises Diverged.
+    `values(rows)` -> (b, T) is the critic on those rows; `returns`, `mask` (B, T). What it sends no gradient to
+    stays as it is, even if the optimiser holds it. Raises Diverged.
     """
     for rows in _minibatches(mask, epochs, config.minibatch_rows, generator):
         acted = mask[rows]
@@ -264,9 +240,9 @@ def fit_critic(
 def update(
     evaluate: Callable[[Tensor], Evaluation],
     batch: Batch,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimizer,
     config: PPOConfig,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> dict[str, float]:
     """Move the policy and the critic by one batch of fresh rollouts: some epochs of minibatches, in a drawn order.
 
@@ -283,9 +259,8 @@ def update(
     seen: dict[str, list[float]] = defaultdict(list)
     for rows in _minibatches(batch.mask, config.epochs, config.minibatch_rows, generator):
         now, mask = evaluate(rows), batch.mask[rows]
-        surrogate, metrics = policy_loss(
-            now.logprobs, batch.logprobs[rows], whitened[rows], mask, config.clip
-        )
+        old, better = batch.logprobs[rows], whitened[rows]
+        surrogate, metrics = policy_loss(now.logprobs, old, better, mask, config.clip)
         critic = value_loss(now.values, batch.values[rows], batch.returns[rows], mask, config.value_clip)
         entropy = now.entropy[mask].mean()
         metrics |= {"policy_loss": surrogate.item(), "value_loss": critic.item(), "entropy": entropy.item()}
@@ -295,22 +270,22 @@ def update(
             break
         loss = surrogate + critic - config.entropy_coef * entropy
         seen["grad_norm"].append(_step(loss, optimiser, config.max_grad_norm))
-    ratio_errors, steps = seen.pop("ratio_error"), len(seen["grad_norm"])
-    return {name: sum(values) / max(len(values), 1) for name, values in seen.items()} | {
+    of_batch = {
         "explained_variance": explained_variance(batch.values, batch.returns, batch.mask),
         "advantage_std": std,
-        "steps": float(steps),
-        "first_ratio_error": ratio_errors[0],
+        "steps": float(len(seen["grad_norm"])),
+        "first_ratio_error": seen.pop("ratio_error")[0],
     }
+    return of_batch | {name: sum(values) / max(len(values), 1) for name, values in seen.items()}
 
 
-def _minibatches(mask: Tensor, epochs: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _minibatches(mask: Tensor, epochs: int, size: int, generator: Generator) -> Iterator[Tensor]:
     for _ in range(epochs):
         order = torch.randperm(len(mask), generator=generator, device=generator.device)
         yield from order.to(mask.device).split(size)
 
 
-def _step(loss: Tensor, optimiser: torch.optim.Optimizer, max_norm: float) -> float:
+def _step(loss: Tensor, optimiser: Optimizer, max_norm: float) -> float:
     """-> the first group's gradient norm. Groups are clipped apart: a critic far off must not slow the policy."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -323,7 +298,5 @@ def _step(loss: Tensor, optimiser: torch.optim.Optimizer, max_norm: float) -> fl
 
 
 def _check_mask(mask: Tensor) -> None:
-    if mask.dim() != 2 or mask.dtype != torch.bool:
-        raise BadInput(f"the mask must be bool (rows, tokens), not {mask.dtype} {tuple(mask.shape)}")
-    if not len(mask) or not mask.any(1).all():
-        raise BadInput("a row without an action")
+    if mask.dim() != 2 or mask.dtype != torch.bool or not len(mask) or not mask.any(1).all():
+        raise BadInput("the mask must be bool, (rows, tokens), with an action in every row")
