@@ -1,0 +1,85 @@
+"""Which (user, version) sits in which slot of the stacked layers.
+
+Knows slots, pins and what was used last; knows nothing of rows, prompts or files beyond asking the store. Slot 0 is
+the base model and never given away. A slot's key is a user AND a version, so that a newly published version never
+answers with the weights of the one before it: what is in a slot never changes while the key stands.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from adapters.adapter import Adapter, LoraShape
+from adapters.model import BaseModel
+
+Owner = tuple[str, int]  # (uid, version)
+
+
+class NoFreeSlot(Exception):
+    """Every slot is in use by a row; try again when one has ended."""
+
+
+class Slots:
+    """Least recently used adapters leave first; those that a row uses are pinned and stay."""
+
+    def __init__(self, model: BaseModel, shape: LoraShape, load: Callable[[str, int], Adapter], count: int) -> None:
+        """`load(uid, version)` gives an adapter or raises; `count` slots beside slot 0."""
+        self.model = model
+        self.shape = shape
+        self.load = load
+        self.free = list(range(count, 0, -1))
+        self.held: OrderedDict[Owner, int] = OrderedDict()  # oldest use first
+        self.pins: dict[Owner, int] = {}
+        self.writes = 0  # raised whenever any slot's weights change
+        for layer in model.layers.values():
+            layer.stack(count, shape.rank)
+
+    def pin(self, owner: Owner | None) -> int:
+        """The slot that holds `owner` (None: the base model), kept in place until `unpin`.
+
+        Raises NoFreeSlot, or what `load` raises for an adapter that is not there.
+        """
+        if owner is None:
+            return 0
+        if owner not in self.held:
+            self._fill(owner)
+        self.held.move_to_end(owner)
+        self.pins[owner] = self.pins.get(owner, 0) + 1
+        return self.held[owner]
+
+    def unpin(self, owner: Owner | None) -> None:
+        """One row less uses `owner`."""
+        if owner is None:
+            return
+        self.pins[owner] -= 1
+        if not self.pins[owner]:
+            del self.pins[owner]
+
+    def put(self, owner: Owner, adapter: Adapter) -> None:
+        """Fill (or refill) the slot of an owner that lives in memory only, such as a policy in training."""
+        slot = self.held.get(owner) or self._vacate()
+        self._write(slot, adapter)
+        self.held[owner] = slot
+
+    def _fill(self, owner: Owner) -> None:
+        if not self.free and all(other in self.pins for other in self.held):
+            raise NoFreeSlot
+        adapter = self.load(*owner)  # may raise: nothing has left its slot yet
+        slot = self._vacate()
+        self._write(slot, adapter)
+        self.held[owner] = slot
+
+    def _vacate(self) -> int:
+        if self.free:
+            return self.free.pop()
+        for owner in self.held:
+            if owner not in self.pins:
+                return self.held.pop(owner)
+        raise NoFreeSlot
+
+    def _write(self, slot: int, adapter: Adapter) -> None:
+        scale = adapter.shape.alpha / adapter.shape.rank
+        for name, (a, b) in adapter.weights.items():
+            self.model.layers[name].put(slot, a, b, scale)
+        self.writes += 1
