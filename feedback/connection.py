@@ -1,0 +1,239 @@
+"""The way to Redis: one client that heals by itself, and what the server on the other end promises.
+
+Knows redis-py, the server's settings, and the errors below. Does not know what is kept there.
+
+    StoreError
+    ├── StoreUnavailable    Redis does not answer, is loading, or did not confirm that a write is on disk
+    ├── StoreFull           Redis has no memory (or disk) left: nothing was written
+    └── UnfitStore          it cannot be used at all
+        ├── BadAddress      the URL is no Redis URL
+        ├── TooOld          older than 6.2, or a cluster
+        └── OtherInstance   it and the data folder do not belong together (instance.py)
+
+Commands are tried again when the connection breaks, so a write may be made twice: every script here may run twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import redis
+from redis import exceptions
+from redis.backoff import ExponentialBackoff
+from redis.client import Pipeline
+from redis.retry import Retry
+
+TIMEOUT_SECONDS = 5.0  # for a reply; longer than any wait that a command asks the server for
+DISK_SECONDS = 3.0  # how long a write waits for the disk
+OLDEST = (6, 2)
+
+
+class StoreError(Exception):
+    """Redis cannot do what was asked of it."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis does not answer, is loading, or did not confirm that a write is on disk. It may work again soon."""
+
+
+class StoreFull(StoreError):
+    """Redis has no room left: nothing was written."""
+
+
+class UnfitStore(StoreError):
+    """This Redis cannot be used."""
+
+
+class BadAddress(UnfitStore):
+    """The URL is no Redis URL."""
+
+
+class TooOld(UnfitStore):
+    """Redis is older than 6.2, or a cluster."""
+
+
+@dataclass(frozen=True)
+class Durability:
+    """`strong`: what was answered is on disk. `why` says in words what makes it weak; empty when strong."""
+
+    level: Literal["strong", "weak"]
+    why: list[str]
+
+
+class Script:
+    """A Lua script. It must be right when it runs twice, and its first write must be one that a full server refuses."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Store(redis.Redis):
+    """redis-py's client, raising `StoreUnavailable` and `StoreFull` for what is not the caller's fault.
+
+    Thread-safe. `read` and `write` run scripts, each in one round trip; `write` returns once it is on disk, as far as
+    the server can say so.
+    """
+
+    _waits: bool | None = None  # whether the disk has to be waited for; None: not asked yet
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        with translated():
+            return super().execute_command(*args, **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def read(self, script: Script, names: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        """The script's reply. Also for writes that need not be on disk at once."""
+        return self._run(script, names, args, waits=False)
+
+    def write(self, script: Script, names: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        """The script's reply, once what it wrote is on disk. Raises `StoreUnavailable` if the disk did not confirm."""
+        return self._run(script, names, args, waits=self.waits)
+
+    def durable(self) -> None:
+        """Returns once everything that this process wrote is on disk, as far as the server can say so."""
+        if self.waits:
+            _confirmed(self.execute_command("WAITAOF", 1, 0, int(DISK_SECONDS * 1000)))
+
+    @property
+    def waits(self) -> bool:
+        """Whether a write has to wait for the disk. False where the reply itself says it is there, or nothing does."""
+        if self._waits is None:
+            durability(self)
+        return bool(self._waits)
+
+    def _run(self, script: Script, names: Sequence[str], args: Sequence[Any], waits: bool) -> Any:
+        command = ("EVALSHA", script.sha, len(names), *names, *args)
+        for attempt in (1, 2):
+            try:
+                if not waits:
+                    return self.execute_command(*command)
+                with self.pipeline(transaction=False) as pipe:
+                    pipe.execute_command(*command)
+                    pipe.execute_command("WAITAOF", 1, 0, int(DISK_SECONDS * 1000))
+                    reply, disk = pipe.execute()
+                _confirmed(disk)
+                return reply
+            except exceptions.NoScriptError:  # the server has been restarted
+                assert attempt == 1, "a script that was just loaded is there"
+                self.script_load(script.source)
+        raise AssertionError("the loop returns or raises")
+
+
+class _Pipeline(Pipeline):
+    """redis-py's pipeline, with `Store`'s errors."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with translated():
+            return super().execute(raise_on_error)
+
+
+def connect(url: str) -> Store:
+    """A client for `redis://`, `rediss://` or `unix://`. Connects at the first command. Raises `BadAddress`."""
+    try:
+        store = Store.from_url(
+            url,
+            decode_responses=True,
+            protocol=2,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), retries=3),
+        )
+    except ValueError as error:
+        raise BadAddress(f"not a Redis URL (redis://, rediss:// or unix://): {error}") from None
+    assert isinstance(store, Store), "from_url makes what it is called on"
+    return store
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises redis-py's errors as ours, where they are the server's state and not a mistake of the caller."""
+    try:
+        yield
+    except exceptions.AuthenticationError as error:
+        raise StoreUnavailable(f"Redis refuses the name or password: {error}") from error
+    except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+    except exceptions.ResponseError as error:
+        words = str(error)  # what a script met stands inside the words, and before 7.0 has no code of its own
+        if "OOM command not allowed" in words:
+            raise StoreFull("Redis is full: give it more memory (maxmemory), or delete something") from error
+        if any(code in words for code in ("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS")):
+            raise StoreUnavailable(f"Redis takes no writes: {error}") from error
+        raise
+
+
+# what the server is
+
+
+def check(store: Store) -> None:
+    """Raises `TooOld` for a server that cannot be used."""
+    server = store.info("server")
+    version = str(server.get("redis_version", "0"))
+    if _numbers(version) < OLDEST:
+        raise TooOld(f"Redis {version} is too old; 6.2 or newer is needed")
+    if server.get("redis_mode") == "cluster":
+        raise TooOld("a Redis cluster cannot be used; a single Redis is needed")
+
+
+def durability(store: Store) -> Durability:
+    """Asks the server whether an acknowledged write survives a crash, and whether it may evict what it was given.
+
+    From then on `store.write` waits for the disk where that is needed and possible.
+    """
+    memory, persistence = store.info("memory"), store.info("persistence")
+    always = _config(store, "appendfsync") == "always" and _config(store, "no-appendfsync-on-rewrite") == "no"
+    why = []
+    if not int(persistence.get("aof_enabled", 0)):
+        store._waits = False
+        why.append("appendonly is off: a crash loses the newest ratings; set appendonly yes")
+    elif always:
+        store._waits = False
+    elif _can_wait(store):
+        store._waits = True
+    else:
+        store._waits = False
+        why.append(_unsynced(_config(store, "appendfsync")))
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy.startswith("allkeys"):
+        why.append(f"maxmemory-policy {policy} may evict ratings; set noeviction")
+    return Durability("weak" if why else "strong", why)
+
+
+def _unsynced(appendfsync: str | None) -> str:
+    if appendfsync is None:
+        return "appendfsync cannot be read (CONFIG is refused) and there is no WAITAOF: ratings may not be on disk yet"
+    return (
+        f"appendfsync {appendfsync} does not put a rating on disk before it is answered, and this Redis has no WAITAOF "
+        "(7.2); set appendfsync always and no-appendfsync-on-rewrite no"
+    )
+
+
+def _config(store: Store, name: str) -> str | None:
+    """One of the server's settings; None where it does not tell."""
+    try:
+        return store.config_get(name).get(name)
+    except exceptions.ResponseError:  # managed servers refuse CONFIG
+        return None
+
+
+def _can_wait(store: Store) -> bool:
+    try:
+        return int(store.execute_command("WAITAOF", 1, 0, int(DISK_SECONDS * 1000))[0]) >= 1
+    except exceptions.ResponseError:
+        return False
+
+
+def _confirmed(reply: Sequence[int]) -> None:
+    if int(reply[0]) < 1:
+        raise StoreUnavailable(f"Redis did not confirm within {DISK_SECONDS:g} s that the write is on disk")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
