@@ -40,7 +40,7 @@ def candidate(number=1, ratings=(), parent=0, size=1):
 
 
 def number_in(adapter):
-    return adapter.weights["layer"][0][0, 0].item()
+    return adapter.weights["layer"][0][0, 0].item() * 1024
 
 
 def publish(store, number, **more):
