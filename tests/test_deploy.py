@@ -75,7 +75,7 @@ def commands() -> set[tuple[str, ...]]:
     said |= {tuple(json.loads(rest)) for instruction, rest in dockerfile() if instruction == "CMD"}
     said.add(tuple(shlex.split(unit()["Service"]["ExecStart"][0])[3:]))
     readme = (DEPLOY / "README.md").read_text()
-    said |= {tuple(words.split()) for words in re.findall(r"run --rm api (\w+ \w+)", readme)}
+    said |= {tuple(words.split()) for words in re.findall(r"exec api python -m service (\w+ \w+)", readme)}
     said |= {(word,) for word in re.findall(r"`thumbtune (\w+)`", readme)}
     return said
 
