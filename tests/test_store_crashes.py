@@ -30,9 +30,9 @@ FORK = multiprocessing.get_context("fork")  # a process in milliseconds: torch i
 
 
 def candidate(number=1, ratings=(), parent=0, size=1):
-    """Every weight is `number`; `size` makes the learner larger."""
+    """Every weight is `number` / 1024; `size` makes the learner larger."""
     adapter = Adapter(
-        SHAPE, {"layer": (torch.full((2, 4), float(number)), torch.full((6, 2), float(number)))}
+        SHAPE, {"layer": (torch.full((2, 4), number / 1024), torch.full((6, 2), number / 1024))}
     )
     learner = {"critic": torch.zeros(size)}
     trained_on = [Revision(message, 1) for message in ratings]
