@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ApiError, respond
+from service.errors import ApiError, as_api_error, respond, unforeseen
 from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -72,12 +72,12 @@ class _Call:
 
     async def fail(self, error: Exception) -> None:
         """Answers with the error, if no answer has begun."""
-        if not isinstance(error, ApiError):
+        known = as_api_error(error)
+        if known is None:
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s in a call:\n%s", type(error).__name__, frames)
-            error = ApiError(500, "internal_error", "something went wrong in the service; its log says where")
         if not self.status:
-            await respond(error)(self._scope, _nothing, self.send)
+            await respond(known or unforeseen())(self._scope, _nothing, self.send)
 
 
 def _method(scope: Scope) -> str:

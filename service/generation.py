@@ -172,9 +172,14 @@ class Generation:
             answers.put(Piece(index, "", 0, "cancelled"))
 
     def cancel_user(self, uid: str) -> None:
-        """Ends every answer of this user's."""
-        for answers in [each for each in self._flights if each.asks[0].uid == uid]:
-            self.cancel(answers)
+        """Ends every answer of this user's that has been submitted; may be called from any thread."""
+
+        def cancel() -> None:
+            for answers in [each for each in self._flights if each.asks[0].uid == uid]:
+                self.cancel(answers)
+
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(cancel)
 
     async def run(self, work: Callable[[Engine], T]) -> T:
         """Runs `work` on the thread that owns the engine, between two tokens."""

@@ -1,0 +1,65 @@
+"""Who a call is from, as FastAPI dependencies: a user, a user who is about to write something, or the operator.
+
+Knows the Authorization header. The user is the one whom the key belongs to; nothing else in a call can name another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.auth import Account
+from service.errors import ApiError
+from service.parts import Parts
+
+_user_key = HTTPBearer(auto_error=False, scheme_name="user key")
+_admin_key = HTTPBearer(auto_error=False, scheme_name="admin key")
+
+
+def parts_of(request: Request) -> Parts:
+    """The running service."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def caller(
+    parts: Annotated[Parts, Depends(parts_of)],
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_key)],
+) -> Account:
+    """The user whose key came with the call, else 401."""
+    if given is None:
+        raise _unauthorised("this call needs a user's key, as `Authorization: Bearer <key>`")
+    account = parts.accounts.holding(given.credentials)
+    if account is None:
+        if parts.admin.matches(given.credentials):
+            raise _unauthorised("this is the operator's key; this call needs a user's")
+        raise _unauthorised("no user has this key; a new one comes from POST /v1/users/{id}/keys")
+    return account
+
+
+def writer(parts: Annotated[Parts, Depends(parts_of)], account: Annotated[Account, Depends(caller)]) -> Iterator[Account]:
+    """The same, for a call that writes: a deletion of the user waits until it has ended."""
+    with parts.presence.inside(account.uid):
+        yield account
+
+
+def operator(
+    parts: Annotated[Parts, Depends(parts_of)],
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_admin_key)],
+) -> None:
+    """Passes the operator, else 401."""
+    if given is None or not parts.admin.matches(given.credentials):
+        raise _unauthorised("this call needs the operator's key, as `Authorization: Bearer <key>`")
+
+
+def _unauthorised(message: str) -> ApiError:
+    return ApiError(401, "invalid_api_key", message)
+
+
+Running = Annotated[Parts, Depends(parts_of)]
+User = Annotated[Account, Depends(caller)]
+Writer = Annotated[Account, Depends(writer)]
+AsOperator = Depends(operator)
