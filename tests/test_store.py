@@ -1,18 +1,14 @@
-"""The adapter store: what is active when, what is left of what, and what a bad disk or a foreign hand costs."""
+"""The adapter store: what is active when, what is left of what, and whose it is."""
 
-import json
-import logging
 import math
 
 import pytest
 import torch
 
-from adapters.adapter import Adapter, BadAdapter, LoraShape
+from adapters.adapter import BadAdapter
 from adapters.store import (
     AdapterStore,
     Base,
-    Candidate,
-    DamagedVersion,
     NotKept,
     OtherBase,
     Overtaken,
@@ -20,47 +16,7 @@ from adapters.store import (
     UnknownUser,
     UnknownVersion,
 )
-
-UID = "a1b2c3"
-BASE = Base("tiny/model", "d1" * 32)
-SHAPE = LoraShape(rank=2, alpha=4.0, modules={"model.layers.0.self_attn.q_proj": (6, 4)})
-PASSED = {"passed": True, "checks": [{"name": "kl", "value": 1.0, "limit": 20.0, "passed": True}]}
-HELD = {"passed": False, "checks": [{"name": "kl", "value": 30.0, "limit": 20.0, "passed": False}]}
-
-
-def adapter(number):
-    """One that says which it is: every weight is `number`."""
-    (path,) = SHAPE.modules
-    return Adapter(SHAPE, {path: (torch.full((2, 4), float(number)), torch.full((6, 2), float(number)))})
-
-
-def candidate(number=1, *, ratings=(), parent=0, gate=PASSED, learner=None, **more):
-    tensors, meta = learner or ({}, {})
-    trained_on = [Revision(message, revision) for message, revision in ratings]
-    return Candidate(
-        adapter(number), tensors, meta, parent, trained_on, more.get("metrics", {}), gate, seed=5
-    )
-
-
-def publish(store, number=1, **more):
-    return store.publish(UID, candidate(number, **more), store.head(UID).epoch)
-
-
-def number_in(adapter):
-    (pair,) = adapter.weights.values()
-    return pair[0][0, 0].item()
-
-
-def states(store):
-    return {v.version: v.state for v in store.versions(UID)}
-
-
-def all_stand(message_id, revision):
-    return True
-
-
-def all_but(*fallen):
-    return lambda message_id, revision: (message_id, revision) not in fallen
+from tests.candidates import BASE, HELD, PASSED, UID, all_stand, candidate, number_in, publish, states
 
 
 @pytest.fixture
@@ -73,9 +29,6 @@ def store(root):
     store = AdapterStore(root, BASE)
     store.create(UID)
     return store
-
-
-# publish, rollback, reset, prune
 
 
 def test_a_new_user_is_on_the_base_model(store):
@@ -213,95 +166,6 @@ def test_a_number_is_never_used_again(root):
     assert publish(store) == 4
 
 
-# ratings that no longer stand
-
-
-def test_withdrawal_makes_the_newest_version_active_that_it_did_not_shape(store, root):
-    publish(store, 1, ratings=[("msg_a", 1)])
-    publish(store, 2, ratings=[("msg_b", 1)], parent=1, learner=({"critic": torch.ones(2)}, {}))
-    publish(store, 3, ratings=[("msg_c", 1)], parent=2)
-    publish(store, 4, ratings=[("msg_b", 1)], parent=1, gate=HELD)
-    epoch = store.head(UID).epoch
-    assert store.retire(UID, all_but(("msg_b", 1))) == [2, 3, 4]
-    assert (store.head(UID).active, store.head(UID).epoch) == (1, epoch + 1)
-    assert states(store) == {4: "retired", 3: "retired", 2: "retired", 1: "active"}
-    assert [path.name for path in (root / UID / "versions/000002").iterdir()] == ["manifest.json"]
-    for retired in (2, 3, 4):
-        with pytest.raises(NotKept, match="retired"):
-            store.rollback(UID, retired)
-        for read in (store.load, store.learner):
-            with pytest.raises(UnknownVersion, match="retired"):
-                read(UID, retired)
-    assert store.retire(UID, all_but(("msg_b", 1), ("msg_a", 1))) == [1]
-    assert store.head(UID).active == 0
-
-
-def test_another_revision_of_the_same_rating_does_not_stand_for_it(store):
-    publish(store, 1, ratings=[("msg_a", 1)])
-    assert store.retire(UID, all_but(("msg_a", 2))) == []
-    assert store.retire(UID, all_but(("msg_a", 1))) == [1]
-
-
-def test_held_versions_never_take_the_place_of_a_withdrawn_one(store):
-    publish(store, 1, gate=HELD)
-    publish(store, 2, ratings=[("msg_a", 1)])
-    store.retire(UID, all_but(("msg_a", 1)))
-    assert store.head(UID).active == 0
-
-
-def test_where_nothing_is_shaped_by_it_the_active_version_stays(store):
-    publish(store, 1)
-    publish(store, 2)
-    store.rollback(UID, 1)
-    store.retire(UID, all_but(("msg_a", 1)))
-    assert store.head(UID).active == 1
-
-
-def test_a_changed_rating_retires_the_old_version_when_its_clean_replacement_is_published(store):
-    publish(store, 1)
-    publish(store, 2, ratings=[("msg_a", 1)])
-    changed = all_but(("msg_a", 1))
-    assert store.start_of_round(UID, changed) == 1
-    store.publish(
-        UID, candidate(3, ratings=[("msg_a", 2)], parent=1, gate=HELD), store.head(UID).epoch, changed
-    )
-    assert states(store) == {3: "held", 2: "active", 1: "kept"}  # the old one answers until then
-    store.publish(UID, candidate(4, ratings=[("msg_a", 2)], parent=1), store.head(UID).epoch, changed)
-    assert states(store) == {4: "active", 3: "held", 2: "retired", 1: "kept"}
-
-
-def test_a_candidate_shaped_by_a_fallen_rating_is_not_published(store):
-    publish(store, 1, ratings=[("msg_a", 1)])
-    head = store.head(UID)
-    for made in (candidate(2, ratings=[("msg_a", 1)]), candidate(2, ratings=[("msg_b", 1)], parent=1)):
-        with pytest.raises(Overtaken):
-            store.publish(UID, made, head.epoch, all_but(("msg_a", 1)))
-    assert store.head(UID) == head
-
-
-def test_a_round_starts_from_the_active_version_or_the_newest_clean_one(store):
-    assert store.start_of_round(UID, all_stand) == 0
-    publish(store, 1)
-    publish(store, 2)
-    publish(store, 3, ratings=[("msg_a", 1)], parent=2)
-    assert store.start_of_round(UID, all_stand) == 3
-    assert store.start_of_round(UID, all_but(("msg_a", 1))) == 2
-    store.rollback(UID, 1)
-    assert store.start_of_round(UID, all_stand) == 1
-    store.reset(UID)
-    assert store.start_of_round(UID, all_stand) == 0
-
-
-def test_the_check_at_start_retires_what_was_withdrawn_and_overtakes_nothing_else(store):
-    publish(store, 1)
-    publish(store, 2, ratings=[("msg_a", 1)])
-    head = store.head(UID)
-    assert store.check(UID, all_stand) == head
-    assert store.check(UID) == head
-    assert store.check(UID, all_but(("msg_a", 1))).active == 1
-    assert store.head(UID).epoch == head.epoch + 1
-
-
 # users
 
 
@@ -348,130 +212,3 @@ def test_a_folder_of_another_base_model_is_refused(store, root):
     AdapterStore(root, Base("moved/elsewhere", BASE.digest))
     with pytest.raises(OtherBase, match="tiny/model"):
         AdapterStore(root, Base("tiny/model", "ff" * 32))
-
-
-# damage
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-3])
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("harm", [cut, flip, lambda path: path.unlink()], ids=["cut", "flipped", "gone"])
-@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "manifest.json"])
-def test_a_damaged_active_version_is_set_aside_and_the_newest_good_one_answers(
-    store, root, caplog, name, harm
-):
-    for number in (1, 2, 3):
-        publish(store, number)
-    publish(store, 4, gate=HELD)
-    epoch = store.head(UID).epoch
-    harm(root / UID / "versions/000003" / name)
-    with caplog.at_level(logging.ERROR), pytest.raises(UnknownVersion):
-        store.load(UID, 3)
-    assert "version 3 is damaged" in caplog.text
-    assert (store.head(UID).active, store.head(UID).epoch) == (2, epoch + 1)
-    assert number_in(store.load(UID, 2)) == 2
-    assert states(store) == {4: "held", 2: "active", 1: "kept"}
-    assert [path.name[:6] for path in (root / UID / "damaged").iterdir()] == ["000003"]
-    assert publish(store) == 5
-
-
-def test_fallback_skips_what_is_damaged_too(store, root):
-    for number in (1, 2, 3):
-        publish(store, number)
-    cut(root / UID / "versions/000003/adapter_model.safetensors")
-    cut(root / UID / "versions/000002/adapter_model.safetensors")
-    with pytest.raises(DamagedVersion):
-        store.load(UID, 3)
-    assert store.head(UID).active == 1
-    flip(root / UID / "versions/000001/adapter_model.safetensors")
-    with pytest.raises(DamagedVersion):
-        store.load(UID, 1)
-    assert store.head(UID).active == 0
-
-
-def test_damage_is_found_at_start_and_before_a_rollback(store, root):
-    for number in (1, 2, 3):
-        publish(store, number)
-    flip(root / UID / "versions/000001/adapter_model.safetensors")
-    with pytest.raises(DamagedVersion):
-        store.rollback(UID, 1)
-    assert store.head(UID).active == 3
-    flip(root / UID / "versions/000003/adapter_model.safetensors")
-    assert store.check(UID).active == 2
-
-
-def test_an_active_version_whose_folder_is_gone_falls_back(store, root):
-    publish(store, 1)
-    publish(store, 2)
-    (root / UID / "versions/000002").rename(root / "taken")
-    with pytest.raises(UnknownVersion):
-        store.load(UID, 2)
-    assert store.head(UID).active == 1
-
-
-def test_a_damaged_learner_costs_the_learner_only(store, root, caplog):
-    publish(store, 1, learner=({"critic": torch.ones(3)}, {}))
-    flip(root / UID / "versions/000001/learner.safetensors")
-    assert store.learner(UID, 1) is None
-    assert "learner" in caplog.text
-    assert number_in(store.load(UID, 1)) == 1
-
-
-@pytest.mark.parametrize(
-    "head", [None, b"", b"{", b"[]", b'{"active": "x", "epoch": 1, "next": 2, "retired": []}']
-)
-def test_a_lost_head_is_made_anew_beyond_every_earlier_epoch(store, root, head):
-    publish(store, 1)
-    publish(store, 2, ratings=[("msg_a", 1)])
-    publish(store, 3, gate=HELD)
-    store.retire(UID, all_but(("msg_a", 1)))
-    before = store.head(UID)
-    path = root / UID / "head.json"
-    path.unlink() if head is None else path.write_bytes(head)
-    assert store.head(UID).active == 1
-    assert store.head(UID).epoch > before.epoch
-    assert states(store) == {3: "held", 2: "retired", 1: "active"}
-    assert publish(store) == 4
-
-
-def test_what_was_never_published_is_set_aside_at_start(store, root, caplog):
-    publish(store, 1)
-    versions = root / UID / "versions"
-    (versions / ".new-000002").mkdir()
-    (versions / ".new-000002/adapter_config.json").write_text("{")
-    (versions / "000002").mkdir()
-    (versions / ".gone-000000-ab").mkdir()
-    assert states(store) == {1: "active"}
-    store.check(UID)
-    assert "never published" in caplog.text
-    assert [path.name for path in versions.iterdir()] == ["000001"]
-    assert len(list((root / UID / "damaged").iterdir())) == 2
-    assert publish(store) == 2
-
-
-def test_a_withdrawal_deletes_what_was_set_aside_and_it_never_grows_without_end(store, root):
-    for number in range(1, 16):
-        publish(store, number)
-        (root / UID / f"versions/{number:06d}/manifest.json").unlink()
-        with pytest.raises(UnknownVersion):
-            store.load(UID, number)
-    assert len(list((root / UID / "damaged").iterdir())) == 10
-    store.retire(UID, all_stand)
-    assert not (root / UID / "damaged").exists()
-
-
-def test_an_edited_manifest_is_damage(store, root):
-    publish(store, 1, gate=HELD)
-    path = root / UID / "versions/000001/manifest.json"
-    record = json.loads(path.read_text())
-    record["manifest"]["gate"]["passed"] = True
-    path.write_text(json.dumps(record))
-    assert states(store) == {}

@@ -1,63 +1,29 @@
-"""The adapter store among several processes, killed at every step, and on a full disk."""
+"""The adapter store among several processes, and killed at every step."""
 
-import errno
 import multiprocessing
 import os
 import signal
-import subprocess
 import time
 
 import pytest
-import torch
 
-from adapters.adapter import Adapter, LoraShape
-from adapters.store import (
-    AdapterStore,
-    Base,
-    Candidate,
-    Overtaken,
-    Revision,
-    StoreFull,
-    UnknownUser,
-    UnknownVersion,
-)
+from adapters.store import AdapterStore, Overtaken, UnknownUser, UnknownVersion
+from tests.candidates import BASE, UID, all_but, candidate, number_in, publish
 
-UID = "a1b2c3"
-BASE = Base("tiny/model", "d1" * 32)
-SHAPE = LoraShape(rank=2, alpha=4.0, modules={"layer": (6, 4)})
 STEPS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir")  # of the module os: what changes a disk
 FORK = multiprocessing.get_context("fork")  # a process in milliseconds: torch is imported already
 
 
-def candidate(number=1, ratings=(), parent=0, size=1):
-    """Every weight is `number` / 1024; `size` makes the learner larger."""
-    adapter = Adapter(
-        SHAPE, {"layer": (torch.full((2, 4), number / 1024), torch.full((6, 2), number / 1024))}
-    )
-    learner = {"critic": torch.zeros(size)}
-    trained_on = [Revision(message, 1) for message in ratings]
-    return Candidate(adapter, learner, {}, parent, trained_on, {}, {"passed": True, "checks": []}, seed=0)
-
-
-def number_in(adapter):
-    return adapter.weights["layer"][0][0, 0].item() * 1024
-
-
-def publish(store, number, **more):
-    return store.publish(UID, candidate(number, **more), store.head(UID).epoch)
-
-
-def without_b(message_id, revision):
-    return message_id != "msg_b"
+without_b = all_but(("msg_b", 1))
 
 
 @pytest.fixture
 def store(tmp_path):
-    """Three versions, the newest two shaped by msg_b; with two kept, each publish prunes."""
+    """Two versions, the newer one shaped by msg_b; with two kept, each publish prunes."""
     store = AdapterStore(tmp_path / "adapters", BASE, keep=2)
     store.create(UID)
     publish(store, 1)
-    publish(store, 2, ratings=["msg_b"])
+    publish(store, 2, ratings=[("msg_b", 1)])
     return store
 
 
@@ -199,8 +165,8 @@ def three_versions(root):
     store = AdapterStore(root, BASE, keep=3)
     store.create(UID)
     publish(store, 1)
-    publish(store, 2, ratings=["msg_b"])
-    publish(store, 3, ratings=["msg_b"])
+    publish(store, 2, ratings=[("msg_b", 1)])
+    publish(store, 3, ratings=[("msg_b", 1)])
     return store
 
 
@@ -279,79 +245,3 @@ def test_killed_anywhere_while_creating_a_user(tmp_path):
         assert AdapterStore(store.root, BASE).users() in ([], [UID])
         store.create(UID)
         assert store.head(UID).active == 0
-
-
-# a full disk
-
-
-def tree(store):
-    """Every file with its bytes, but for the locks."""
-    return {
-        path: path.read_bytes() for path in store.root.rglob("*") if path.is_file() and path.name != ".lock"
-    }
-
-
-def full_from_step(number, monkeypatch):
-    """From the `number`-th fsync on the disk is full, as it is for a real one: writing fails, deleting does not."""
-    left, fsync = [number], os.fsync
-
-    def failing(handle):
-        left[0] -= 1
-        if left[0] <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", failing)
-
-
-@pytest.mark.parametrize("step", range(1, 8))
-def test_a_publish_onto_a_full_disk_changes_nothing(store, monkeypatch, step):
-    before = tree(store)
-    with monkeypatch.context() as patch:
-        full_from_step(step, patch)
-        with pytest.raises(StoreFull):
-            publish(store, 3)
-    assert tree(store) == before
-    assert publish(store, 3) == 3
-
-
-def test_where_only_the_last_fsync_fails_the_version_is_published_whole(store, monkeypatch):
-    with monkeypatch.context() as patch:
-        full_from_step(8, patch)  # four files, their folder, its new name and the head are on disk by then
-        with pytest.raises(StoreFull):
-            publish(store, 3)
-    assert store.head(UID).active == 3
-    assert number_in(store.load(UID, 3)) == 3
-
-
-@pytest.mark.parametrize("change", ["reset", "overtake"])
-def test_a_small_change_on_a_full_disk_changes_nothing(store, monkeypatch, change):
-    before = store.head(UID)
-    with monkeypatch.context() as patch:
-        full_from_step(1, patch)
-        with pytest.raises(StoreFull):
-            getattr(store, change)(UID)
-        with pytest.raises(StoreFull):
-            store.create("another")
-        assert store.users() == [UID]
-        store.load(UID, 2)
-    assert store.head(UID) == before
-
-
-def test_a_file_system_of_one_megabyte(tmp_path):
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting takes more rights than these tests have")
-    try:
-        store = AdapterStore(tmp_path / "adapters", BASE)
-        store.create(UID)
-        publish(store, 1)
-        before = tree(store)
-        with pytest.raises(StoreFull):
-            publish(store, 2, size=400_000)  # 1.6 MB
-        assert tree(store) == before
-        assert publish(store, 2) == 2
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
