@@ -1,0 +1,123 @@
+"""Answers sampled in the trainer's process, and their features.
+
+Knows the engine, prompts and features; knows nothing of thumbs, losses or Redis. Rollouts are drawn from the policy's
+own distribution (temperature 1, nothing cut off), as long as the person's own answers were allowed to be; the gate's
+answers are drawn as chat draws them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from adapters.adapter import Adapter, LoraShape
+from adapters.engine import Engine, Request
+from adapters.lora import Base
+from adapters.model import BaseModel
+from adapters.sampling import Sampling
+from adapters.slots import Slots
+from feedback.reward import Answers
+from feedback.style import measure
+
+POLICY = "policy"  # the owner's name of an adapter that lives in the trainer's memory only
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that waits for an answer of at most `max_tokens` tokens."""
+
+    messages: list[dict[str, str]]
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled answer. `answer` holds the end token when the answer `ended`; `logprobs` are the engine's."""
+
+    prompt: list[int]
+    answer: list[int]
+    logprobs: list[float]
+    text: str
+    ended: bool
+
+
+class Sampler:
+    """An engine of the trainer's own, for one adapter at a time."""
+
+    def __init__(self, model: BaseModel, shape: LoraShape, rows: int, stop: Callable[[], None]) -> None:
+        """`stop` is called between tokens and raises to abandon the round."""
+        self.model = model
+        self.slots = Slots(model, shape, _not_in_a_file, count=1)
+        self.engine = Engine(model, self.slots, rows)
+        self.stop = stop
+        self.version = 0
+
+    def sample(self, prompts: Sequence[Prompt], adapter: Adapter | None, sampling: Sampling) -> list[Rollout]:
+        """An answer to each prompt under `adapter` (None: the base model); the i-th draws with `sampling.seed` + i."""
+        owner = None
+        if adapter is not None:
+            owner = (POLICY, 0)
+            self.slots.put(owner, adapter)
+        encoded = [self._encode(prompt) for prompt in prompts]
+        for number, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
+            draws = Sampling(
+                sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.seed + number
+            )
+            self.engine.add(Request(str(number), ids, owner, prompt.max_tokens, draws))
+        return self._collect(encoded)
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        """Prompt ids; the oldest are dropped where the conversation leaves the answer too little room."""
+        ids = self.model.encode(prompt.messages)
+        return ids[-(self.model.context - prompt.max_tokens) :]
+
+    def _collect(self, encoded: list[list[int]]) -> list[Rollout]:
+        tokens: list[list[int]] = [[] for _ in encoded]
+        logprobs: list[list[float]] = [[] for _ in encoded]
+        ended = [False] * len(encoded)
+        try:
+            while self.engine.busy:
+                self.stop()
+                for token in self.engine.step():
+                    assert token.error is None, "the policy's slot is filled before its rows begin"
+                    number = int(token.request)
+                    tokens[number].append(token.id)
+                    logprobs[number].append(token.logprob)
+                    ended[number] = token.finish == "stop"
+        finally:
+            for number in range(len(encoded)):
+                self.engine.cancel(str(number))
+        return [
+            Rollout(prompt, answer, logs, self.model.decode(answer), end)
+            for prompt, answer, logs, end in zip(encoded, tokens, logprobs, ended, strict=True)
+        ]
+
+
+def features(model: BaseModel, rollouts: Sequence[Rollout], stop: Callable[[], None] = lambda: None) -> Answers:
+    """Style, and the base model's last hidden states averaged over each answer. An empty answer's states are 0."""
+    states = torch.zeros(len(rollouts), model.hidden)
+    for number, rollout in enumerate(rollouts):
+        stop()
+        if rollout.answer:
+            states[number] = _mean_state(model, rollout.prompt + rollout.answer, len(rollout.prompt))
+    style = torch.tensor([measure(rollout.text, rollout.ended) for rollout in rollouts], dtype=torch.float32)
+    return Answers(style.reshape(len(rollouts), -1), states)
+
+
+@torch.inference_mode()
+def _mean_state(model: BaseModel, ids: list[int], start: int) -> torch.Tensor:
+    states = model.states(torch.tensor([ids], device=model.device), Base())  # (1, T, D)
+    return states[0, start:].float().mean(dim=0).cpu()
+
+
+def rated(model: BaseModel, messages: list[dict[str, str]], answer: str, ended: bool) -> Rollout:
+    """A finished answer from the message log, as if it had just been sampled."""
+    prompt = model.encode(messages)
+    whole = model.encode(messages, answer)[: model.context]
+    return Rollout(prompt, whole[len(prompt) :], [], answer, ended)
+
+
+def _not_in_a_file(uid: str, version: int) -> Adapter:
+    raise AssertionError("the sampler's one adapter is put there, never loaded")
