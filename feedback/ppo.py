@@ -6,9 +6,8 @@ disk, clock, or global randomness (a torch.Generator comes in). The same `update
 adapter and a Tic-Tac-Toe player.
 
 Everywhere `mask` (B, T) is bool, True where the policy acted; what lies elsewhere is never read, not even NaN.
-Losses and metrics are means over the acted tokens of a minibatch: each token weighs the same, so a long answer
-weighs more than a short one. The mean of each row's own mean would shrink the step on each token of a long
-answer, and so make long bad answers cheaper than short bad ones.
+Losses and metrics are means over a minibatch's acted tokens, so a long answer weighs more than a short one.
+A mean of the rows' own means would instead make long bad answers cheaper, a token, than short bad ones.
 """
 
 import math
@@ -106,10 +105,9 @@ def advantages(
 def whiten(advantages: Tensor, mask: Tensor, floor: float) -> tuple[Tensor, float]:
     """-> (advantages (B, T) of mean 0 and standard deviation 1 over the mask, their deviation before that).
 
-    `floor` is the least deviation that is believed: below it the differences within the batch are more and more
-    taken for noise, which dividing by them would turn into signal, and the result slides to the raw advantages
-    against the critic. A batch of equal advantages, or of a single row, which has nothing to be compared with,
-    gets exactly these: centring it would give zeros, and so silently teach nothing.
+    `floor` is the least deviation that is believed. Below it the differences within the batch are taken for noise,
+    which dividing by them would make into signal, and the result slides to the raw advantages against the critic.
+    Equal advantages, or a single row, get just these: centring would give zeros and silently teach nothing.
     """
     acted = advantages[mask]
     std = float(acted.std(correction=0))

@@ -4,6 +4,7 @@ Many games are played at once. A board is (G, 9) int8, seen by the player about 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from feedback import ppo
 
 LINES = torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]])
 MOVES = 5  # the most that one player makes in a game
+CONFIG = ppo.PPOConfig(
+    minibatch_rows=512, learning_rate=3e-3, critic_learning_rate=3e-3, entropy_coef=0.05, target_kl=0.03
+)
 
 
 def legal(boards: Tensor) -> Tensor:
@@ -41,7 +45,9 @@ class Agent(nn.Module):
 
 
 def _net(outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(18, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, outputs))
+    return nn.Sequential(
+        nn.Linear(18, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, outputs)
+    )
 
 
 def _planes(boards: Tensor) -> Tensor:
@@ -53,7 +59,7 @@ class Games:
     """The agent's side of G games. Its t-th move is `moves[:, t]`, made on `boards[:, t]`; `mask` says if it was."""
 
     boards: Tensor  # (G, 5, 9)
-    moves: Tensor  # (G, 5)
+    moves: Tensor  # (G, 5) square
     mask: Tensor  # (G, 5) bool
     result: Tensor  # (G,) 1 won, 0 drawn, -1 lost
 
@@ -70,8 +76,8 @@ def play(
     mirror = torch.arange(count) < versus_itself * count
     boards, result = torch.zeros(count, 9, dtype=torch.int8), torch.zeros(count)
     over = torch.zeros(count, dtype=torch.bool)
-    games = Games(torch.zeros(count, MOVES, 9, dtype=torch.int8), torch.zeros(count, MOVES).long(),
-                  torch.zeros(count, MOVES, dtype=torch.bool), result)  # fmt: skip
+    record = torch.zeros(count, MOVES, 9, dtype=torch.int8)
+    games = Games(record, record[:, :, 0].long(), record[:, :, 0].bool(), result)
     for turn in range(9):
         agents = first == (turn % 2 == 0)  # (G,) whose turn it is
         over |= ~legal(boards).any(-1)
@@ -106,19 +112,47 @@ def _record(games: Games, move: int, acts: Tensor, boards: Tensor, moves: Tensor
 def evaluate(agent: Agent, games: Games, rows: Tensor) -> ppo.Evaluation:
     """The agent as it is now on some of the games: all that PPO gets to see of it."""
     boards = games.boards[rows]
-    logprobs = agent.logits(boards).masked_fill(~legal(boards), -1e9).log_softmax(-1)  # finite: 0 * -inf is NaN
+    logprobs = (
+        agent.logits(boards).masked_fill(~legal(boards), -1e9).log_softmax(-1)
+    )  # finite: 0 * -inf is NaN
     entropy = -(logprobs.exp() * logprobs).sum(-1)
     taken = logprobs.gather(-1, games.moves[rows][..., None]).squeeze(-1)
     return ppo.Evaluation(taken, entropy, agent.values(boards))
 
 
 def batch(agent: Agent, games: Games, config: ppo.PPOConfig) -> ppo.Batch:
-    """The reward is the result, at the last move."""
+    """The reward comes at the last move: the result, a loss three times over, since the aim is to lose none."""
     with torch.no_grad():
         old = evaluate(agent, games, torch.arange(len(games.result)))
-    rewards = ppo.shaped_rewards(games.result, old.logprobs, old.logprobs, 0.0, games.mask)
+    scores = torch.where(games.result < 0, 3 * games.result, games.result)
+    rewards = ppo.shaped_rewards(scores, old.logprobs, old.logprobs, 0.0, games.mask)
     ended = torch.zeros(len(rewards))
     advantages, returns = ppo.advantages(
         rewards, old.values, games.mask, gamma=config.gamma, lam=config.lam, bootstrap=ended
     )
     return ppo.Batch(old.logprobs, old.values, advantages, returns, games.mask)
+
+
+def fresh(seed: int) -> Agent:
+    with torch.random.fork_rng(devices=[]):  # first weights can only be drawn from the global generator
+        torch.manual_seed(seed)
+        return Agent()
+
+
+def train(agent: Agent, seed: int, rounds: int) -> None:
+    """Rounds of games by the policy as it is, half against itself, 3 in 5 as second player, the harder side."""
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = ppo.optimiser(agent.policy.parameters(), agent.critic.parameters(), CONFIG)
+    for done in range(rounds):
+        for group in optimiser.param_groups:
+            group["lr"] = CONFIG.learning_rate * (1 - done / rounds)
+        first = torch.rand(2048, generator=generator) < 0.4
+        games = play(agent, first, generator, greedy=False, versus_itself=0.5)
+        sampled = batch(agent, games, CONFIG)
+        ppo.update(partial(evaluate, agent, games), sampled, optimiser, CONFIG, generator)
+
+
+def losses(agent: Agent, first: bool, count: int) -> int:
+    """How many of `count` games the greedy agent loses to a player who moves at random."""
+    games = play(agent, torch.full((count,), first), torch.Generator().manual_seed(1), greedy=True)
+    return int((games.result < 0).sum())
