@@ -1,0 +1,133 @@
+"""What happens to a rating in one step: put, withdrawn, all forgotten, used or refused.
+
+Knows Lua and the fields of a rating. Does not know Python's records. Each script is one round trip and may run twice.
+"""
+
+from __future__ import annotations
+
+from feedback.scripts import script
+
+# KEYS: account, leaving, message, rating, rated, old ratings, queued, counts, idempotency of today, of yesterday,
+#   events, current round, its uses
+# ARGV: uid, message id, body, up or down, now, idempotency key ('' for none), hash of the body, any round, EMPTY
+PUT = script("""
+local uid, id, body, rating, now, key, hash = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+if gone(KEYS[1], KEYS[2], uid) then return {'gone'} end
+local message = redis.call('HMGET', KEYS[3], 'adapter_version', 'finish_reason', 'empty')
+if not message[1] then return {'unknown'} end
+if not message[2] then return {'running'} end
+if key ~= '' then
+  local seen = redis.call('HGET', KEYS[9], key) or redis.call('HGET', KEYS[10], key)
+  local at, of = string.match(seen or '', '^(%S+) (%S+)$')
+  if at and tonumber(now) - tonumber(at) < 86400 then
+    if of ~= hash then return {'conflict'} end
+    return {'done', redis.call('HGETALL', KEYS[4])}
+  end
+  redis.call('HSET', KEYS[9], key, now .. ' ' .. hash)
+  redis.call('EXPIRE', KEYS[9], 172800)
+end
+local old = redis.call('HMGET', KEYS[4], 'body', 'state', 'revision', 'rating')
+if old[1] == body and old[2] ~= 'withdrawn' then return {'done', redis.call('HGETALL', KEYS[4])} end
+if old[1] then
+  if old[2] ~= 'withdrawn' then
+    redis.call('HSET', KEYS[4], 'state', 'superseded')
+    redis.call('HINCRBY', KEYS[8], old[4], -1)
+  end
+  if old[2] == 'used' then redis.call('HINCRBY', KEYS[8], 'used', -1) end
+  redis.call('RPUSH', KEYS[6], cjson.encode(redis.call('HGETALL', KEYS[4])))
+  if redis.call('SISMEMBER', KEYS[13], id .. ':' .. old[3]) == 1 then
+    end_round(KEYS[12], KEYS[13], ARGV[8], 'running', now)
+  end
+else
+  local nth = redis.call('HINCRBY', KEYS[8], 'first_' .. rating, 1)
+  redis.call('HSET', KEYS[4], 'message_id', id, 'held_out', nth % 3 == 0 and '1' or '0', 'created', now)
+  redis.call('ZADD', KEYS[5], now, id)
+end
+local revision = tonumber(old[3] or '0') + 1
+local refused = message[3] == '1'
+redis.call('HSET', KEYS[4], 'body', body, 'rating', rating, 'revision', revision, 'used_in', '', 'updated', now,
+  'adapter_version', message[1], 'state', refused and 'refused' or 'queued', 'reason', refused and ARGV[9] or '')
+redis.call('HINCRBY', KEYS[8], rating, 1)
+if refused then
+  redis.call('ZREM', KEYS[7], id)
+else
+  redis.call('ZADD', KEYS[7], now, id)
+  redis.call('XADD', KEYS[11], '*', 'uid', uid, 'message_id', id, 'revision', revision)
+end
+return {'done', redis.call('HGETALL', KEYS[4])}
+""")
+
+_WITHDRAW_ONE = """
+-- Returns the state before; a version may have learnt from the rating if that was 'used'.
+local function withdraw(rating, queued, counts, id, now)
+  local old = redis.call('HMGET', rating, 'state', 'revision', 'rating')
+  if not old[1] or old[1] == 'withdrawn' then return old[1] end
+  redis.call('HSET', rating, 'state', 'withdrawn', 'reason', '', 'updated', now, 'withdrawn_revision', old[2])
+  redis.call('HINCRBY', counts, old[3], -1)
+  if old[1] == 'used' then redis.call('HINCRBY', counts, 'used', -1) end
+  redis.call('ZREM', queued, id)
+  return old[1], old[2]
+end
+"""
+
+# KEYS: account, leaving, rating, queued, counts, current round, its uses, due, round ids
+# ARGV: uid, message id, now, any round, id for a new round
+WITHDRAW = script(
+    _WITHDRAW_ONE
+    + """
+if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
+local before, revision = withdraw(KEYS[3], KEYS[4], KEYS[5], ARGV[2], ARGV[3])
+if not before then return {'unrated'} end
+if revision then
+  local ended = redis.call('SISMEMBER', KEYS[7], ARGV[2] .. ':' .. revision) == 1
+    and end_round(KEYS[6], KEYS[7], ARGV[4], 'running', ARGV[3])
+  if standing(KEYS[4], KEYS[5]) == 0 then
+    end_round(KEYS[6], KEYS[7], ARGV[4], 'waiting', ARGV[3])
+  elseif (before == 'used' or ended) and redis.call('EXISTS', KEYS[6]) == 0 then
+    ask_round(KEYS[9], KEYS[6], ARGV[4], ARGV[5], ARGV[3])
+  end
+  refresh_due(KEYS[8], ARGV[1], KEYS[4], KEYS[6], ARGV[3])
+end
+return {'done', redis.call('HGETALL', KEYS[3])}
+"""
+)
+
+# KEYS: account, leaving, rated, queued, counts, current round, its uses, due · ARGV: uid, now, any rating, any round
+FORGET = script(
+    _WITHDRAW_ONE
+    + """
+if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
+local many = 0
+for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  local _, revision = withdraw(string.format(ARGV[3], id), KEYS[4], KEYS[5], id, ARGV[2])
+  if revision then many = many + 1 end
+end
+end_round(KEYS[6], KEYS[7], ARGV[4], nil, ARGV[2])
+redis.call('ZREM', KEYS[8], ARGV[1])
+return {'done', many}
+"""
+)
+
+# KEYS: account, leaving, queued, counts, current round, due
+# ARGV: uid, now, any rating, 'used' or 'refused', version or reason, then message id and revision of each
+SETTLE = script("""
+if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
+for n = 6, #ARGV, 2 do
+  local rating = string.format(ARGV[3], ARGV[n])
+  local found = redis.call('HMGET', rating, 'revision', 'state', 'used_in')
+  local stands = found[1] == ARGV[n + 1] and (found[2] == 'queued' or found[2] == 'used')
+  if stands and ARGV[4] == 'used' then
+    if not string.find(',' .. found[3] .. ',', ',' .. ARGV[5] .. ',', 1, true) then
+      redis.call('HSET', rating, 'used_in', found[3] == '' and ARGV[5] or found[3] .. ',' .. ARGV[5])
+    end
+    redis.call('HSET', rating, 'state', 'used')
+    if found[2] == 'queued' then redis.call('HINCRBY', KEYS[4], 'used', 1) end
+    redis.call('ZREM', KEYS[3], ARGV[n])
+  elseif stands and found[2] == 'queued' then
+    redis.call('HSET', rating, 'state', 'refused', 'reason', ARGV[5])
+    redis.call('ZREM', KEYS[3], ARGV[n])
+  end
+end
+refresh_due(KEYS[6], ARGV[1], KEYS[3], KEYS[5], ARGV[2])
+return {'done'}
+""")

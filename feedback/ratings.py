@@ -1,0 +1,225 @@
+"""Ratings: what a person thinks of an answer now, what they thought before, and which versions learnt it.
+
+Knows the states and revisions of a rating and how they lie in Redis. Does not know rounds beyond this: a running one
+that uses a rating ends when the rating changes. The record is the truth; the stream entry that comes with it only says
+that the user has something new.
+
+A message's first rating decides for good whether it is held out: the third, sixth, ninth... of each kind are, so that
+both kinds are held out early, and no later change moves a rating into training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feedback import keys
+from feedback.connection import Store
+from feedback.events import (
+    Feedback,
+    KeyConflict,
+    NotEnded,
+    NotRated,
+    Rating,
+    UnknownMessage,
+    UserGone,
+    new_round_id,
+)
+from feedback.rating_scripts import FORGET, PUT, SETTLE, WITHDRAW
+from feedback.scripts import ANY
+
+DAY = 24 * 3600
+EMPTY = "nothing can be learnt from an empty answer"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many ratings: `up` and `down` are not withdrawn, `queued` wait for a round, `used` shaped a version."""
+
+    up: int
+    down: int
+    queued: int
+    used: int
+
+    @property
+    def standing(self) -> int:
+        """How many teach something."""
+        return self.queued + self.used
+
+
+class Ratings:
+    """All ratings. Every method raises `StoreUnavailable`; those that write also `StoreFull`, `UserGone`.
+
+    Pairs of message id and revision are any tuples, such as the store's own `Revision`. `clock`: Unix seconds.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    # what people do
+
+    def put(
+        self,
+        uid: str,
+        message_id: str,
+        rating: Rating,
+        tags: Sequence[str] = (),
+        comment: str | None = None,
+        correction: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Feedback:
+        """Rates a message; on disk when this returns. The same again changes nothing, anything else is a new revision.
+
+        With an idempotency key that was used within 24 h nothing is done: what stands now is returned, or `KeyConflict`
+        raised if the rest differs. Raises `UnknownMessage`, `NotEnded`.
+        """
+        said = {"rating": rating, "tags": list(tags), "comment": comment, "correction": correction}
+        body = json.dumps(said, ensure_ascii=False)
+        now, today = self._clock(), int(self._clock() // DAY)
+        names = [
+            keys.account(uid), keys.LEAVING, keys.message(uid, message_id), keys.rating(uid, message_id),
+            keys.rated(uid), keys.old_ratings(uid), keys.queued(uid), keys.counts(uid),
+            keys.idempotency(uid, today), keys.idempotency(uid, today - 1), keys.EVENTS,
+            keys.current_round(uid), keys.round_uses(uid),
+        ]  # fmt: skip
+        key = _digest(idempotency_key) if idempotency_key is not None else ""
+        args = [
+            uid, message_id, body, rating, now, key, _digest(message_id + body), keys.round(uid, ANY), EMPTY,
+        ]  # fmt: skip
+        return _feedback(_reply(self._store.write(PUT, names, args)))
+
+    def withdraw(self, uid: str, message_id: str) -> Feedback:
+        """The rating teaches nothing any more; on disk when this returns. Raises `NotRated`.
+
+        If a version may have learnt from it, a round over the remaining ratings is asked for.
+        """
+        names = [
+            keys.account(uid), keys.LEAVING, keys.rating(uid, message_id), keys.queued(uid), keys.counts(uid),
+            keys.current_round(uid), keys.round_uses(uid), keys.DUE, keys.round_ids(uid),
+        ]  # fmt: skip
+        args = [uid, message_id, self._clock(), keys.round(uid, ANY), new_round_id()]
+        return _feedback(_reply(self._store.write(WITHDRAW, names, args)))
+
+    def forget(self, uid: str) -> int:
+        """Withdraws every rating and ends the round that waits or runs; returns how many there were."""
+        names = [
+            keys.account(uid), keys.LEAVING, keys.rated(uid), keys.queued(uid), keys.counts(uid),
+            keys.current_round(uid), keys.round_uses(uid), keys.DUE,
+        ]  # fmt: skip
+        args = [uid, self._clock(), keys.rating(uid, ANY), keys.round(uid, ANY)]
+        return int(_reply(self._store.write(FORGET, names, args)))
+
+    # what rounds do
+
+    def mark_used(self, uid: str, revisions: Iterable[tuple[str, int]], version: int) -> None:
+        """The version was trained on these; those that stand no longer are left as they are. May be done twice."""
+        self._settle(uid, revisions, "used", version)
+
+    def refuse(self, uid: str, revisions: Iterable[tuple[str, int]], reason: str) -> None:
+        """Nothing can be learnt from these; those that are not queued any more are left as they are."""
+        self._settle(uid, revisions, "refused", reason)
+
+    def _settle(self, uid: str, revisions: Iterable[tuple[str, int]], state: str, detail: int | str) -> None:
+        names = [
+            keys.account(uid), keys.LEAVING, keys.queued(uid), keys.counts(uid), keys.current_round(uid), keys.DUE,
+        ]  # fmt: skip
+        pairs = [word for message_id, revision in revisions for word in (message_id, revision)]
+        args = [uid, self._clock(), keys.rating(uid, ANY), state, detail, *pairs]
+        _reply(self._store.write(SETTLE, names, args))
+
+    # what there is
+
+    def get(self, uid: str, message_id: str) -> Feedback | None:
+        """The newest revision, withdrawn or not; None for a message that was never rated."""
+        return self.get_many(uid, [message_id]).get(message_id)
+
+    def get_many(self, uid: str, message_ids: Iterable[str]) -> dict[str, Feedback]:
+        """The newest revision of each of these messages that was ever rated."""
+        with self._store.pipeline(transaction=False) as pipe:
+            for message_id in message_ids:
+                pipe.hgetall(keys.rating(uid, message_id))
+            found = [_feedback(fields) for fields in pipe.execute() if fields]
+        return {feedback.message_id: feedback for feedback in found}
+
+    def standing(self, uid: str) -> list[Feedback]:
+        """All that rounds learn from, in the order in which the messages were first rated."""
+        ids = [str(message_id) for message_id in self._store.zrange(keys.rated(uid), 0, -1)]
+        return [feedback for feedback in self.get_many(uid, ids).values() if feedback.stands]
+
+    def history(self, uid: str) -> list[dict[str, Any]]:
+        """Every revision of every rating as JSON, by message in the order of first ratings."""
+        ids = [str(message_id) for message_id in self._store.zrange(keys.rated(uid), 0, -1)]
+        newest = list(self.get_many(uid, ids).values())
+        old = [_feedback(json.loads(entry)) for entry in self._store.lrange(keys.old_ratings(uid), 0, -1)]
+        place = {message_id: number for number, message_id in enumerate(ids)}
+        every = sorted(old + newest, key=lambda each: (place[each.message_id], each.revision))
+        return [each.to_json() for each in every]
+
+    def counts(self, uid: str) -> Counts:
+        """How many ratings there are of each kind."""
+        with self._store.pipeline(transaction=False) as pipe:
+            pipe.hmget(keys.counts(uid), ["up", "down", "used"])
+            pipe.zcard(keys.queued(uid))
+            (up, down, used), queued = pipe.execute()
+        return Counts(int(up or 0), int(down or 0), int(queued), int(used or 0))
+
+    # what the adapter store asks before it publishes or retires
+
+    def stands(self, uid: str) -> Callable[[str, int], bool]:
+        """Whether this revision is the one that stands now; looked up at each call."""
+
+        def look(message_id: str, revision: int) -> bool:
+            found = self._store.hmget(keys.rating(uid, message_id), ["revision", "state"])
+            return found[0] == str(revision) and found[1] in ("queued", "used")
+
+        return look
+
+    def not_withdrawn(self, uid: str) -> Callable[[str, int], bool]:
+        """Whether this revision was never withdrawn (it may have been replaced); looked up at each call."""
+
+        def look(message_id: str, revision: int) -> bool:
+            found = self._store.hmget(keys.rating(uid, message_id), ["revision", "withdrawn_revision"])
+            return found[0] is not None and revision > int(found[1] or 0)
+
+        return look
+
+
+def _reply(reply: Sequence[Any]) -> Any:
+    """What a script found, or the error that it reports."""
+    errors = {
+        "gone": UserGone("this user is no longer here"),
+        "unknown": UnknownMessage("there is no such message"),
+        "running": NotEnded("this message's answer has not ended yet; rate it when it has"),
+        "unrated": NotRated("this message has no rating"),
+        "conflict": KeyConflict("this Idempotency-Key was used with another body; use a new key"),
+    }
+    if reply[0] in errors:
+        raise errors[reply[0]]
+    return reply[1] if len(reply) > 1 else None
+
+
+def _feedback(fields: Mapping[str, str] | Sequence[str]) -> Feedback:
+    """From a hash, or from a script's list of its names and values."""
+    if not isinstance(fields, Mapping):
+        fields = dict(zip(fields[::2], fields[1::2], strict=True))
+    return Feedback(
+        message_id=fields["message_id"],
+        **json.loads(fields["body"]),
+        revision=int(fields["revision"]),
+        state=fields["state"],  # type: ignore[arg-type]  # one of FeedbackState
+        adapter_version=int(fields["adapter_version"]),
+        used_in=[int(version) for version in fields["used_in"].split(",") if version],
+        reason=fields["reason"] or None,
+        held_out=fields["held_out"] == "1",
+        created=int(float(fields["created"])),
+        updated=int(float(fields["updated"])),
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
