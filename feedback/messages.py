@@ -81,15 +81,14 @@ class MessageLog:
             raise _unknown(message_id)
         return _message(fields)
 
-    def list(self, uid: str, limit: int, before: str | None = None) -> tuple[list[Message], str | None]:
-        """At most `limit` messages older than `before` (a message id), newest first, and the next `before`."""
+    def list(self, uid: str, limit: int, before: str | None = None) -> list[Message]:
+        """At most `limit` messages older than `before` (a message's id), newest first."""
         start = f"({before}" if before is not None else "+"
-        ids = self._store.zrevrangebylex(keys.message_ids(uid), start, "-", start=0, num=limit + 1)
+        ids = self._store.zrevrangebylex(keys.message_ids(uid), start, "-", start=0, num=limit)
         with self._store.pipeline(transaction=False) as pipe:
-            for message_id in ids[:limit]:
+            for message_id in ids:
                 pipe.hgetall(keys.message(uid, str(message_id)))
-            found = [_message(fields) for fields in pipe.execute() if "record" in fields]
-        return found, str(ids[limit - 1]) if len(ids) > limit else None
+            return [_message(fields) for fields in pipe.execute() if "record" in fields]
 
     def count(self, uid: str) -> int:
         """How many messages the user has."""

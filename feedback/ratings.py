@@ -136,9 +136,9 @@ class Ratings:
 
     def get(self, uid: str, message_id: str) -> Feedback | None:
         """The newest revision, withdrawn or not; None for a message that was never rated."""
-        return self.get_many(uid, [message_id]).get(message_id)
+        return self.of(uid, [message_id]).get(message_id)
 
-    def get_many(self, uid: str, message_ids: Iterable[str]) -> dict[str, Feedback]:
+    def of(self, uid: str, message_ids: Iterable[str]) -> dict[str, Feedback]:
         """The newest revision of each of these messages that was ever rated."""
         with self._store.pipeline(transaction=False) as pipe:
             for message_id in message_ids:
@@ -149,12 +149,12 @@ class Ratings:
     def standing(self, uid: str) -> list[Feedback]:
         """All that rounds learn from, in the order in which the messages were first rated."""
         ids = [str(message_id) for message_id in self._store.zrange(keys.rated(uid), 0, -1)]
-        return [feedback for feedback in self.get_many(uid, ids).values() if feedback.stands]
+        return [feedback for feedback in self.of(uid, ids).values() if feedback.stands]
 
     def history(self, uid: str) -> list[dict[str, Any]]:
         """Every revision of every rating as JSON, by message in the order of first ratings."""
         ids = [str(message_id) for message_id in self._store.zrange(keys.rated(uid), 0, -1)]
-        newest = list(self.get_many(uid, ids).values())
+        newest = list(self.of(uid, ids).values())
         old = [_feedback(json.loads(entry)) for entry in self._store.lrange(keys.old_ratings(uid), 0, -1)]
         place = {message_id: number for number, message_id in enumerate(ids)}
         every = sorted(old + newest, key=lambda each: (place[each.message_id], each.revision))

@@ -176,15 +176,14 @@ class Rounds:
             raise UnknownRound(f"there is no round {id!r}")
         return _round(fields)
 
-    def list(self, uid: str, limit: int, before: str | None = None) -> tuple[list[Round], str | None]:
-        """At most `limit` rounds older than `before` (a round's id), newest first, and the next `before`."""
+    def list(self, uid: str, limit: int, before: str | None = None) -> list[Round]:
+        """At most `limit` rounds older than `before` (a round's id), newest first."""
         start = f"({before}" if before is not None else "+"
-        ids = self._store.zrevrangebylex(keys.round_ids(uid), start, "-", start=0, num=limit + 1)
+        ids = self._store.zrevrangebylex(keys.round_ids(uid), start, "-", start=0, num=limit)
         with self._store.pipeline(transaction=False) as pipe:
-            for id in ids[:limit]:
+            for id in ids:
                 pipe.hgetall(keys.round(uid, str(id)))
-            found = [_round(fields) for fields in pipe.execute() if fields]
-        return found, str(ids[limit - 1]) if len(ids) > limit else None
+            return [_round(fields) for fields in pipe.execute() if fields]
 
     def _update(
         self, claim: Claim, id: str, fields: Mapping[str, Any], over: bool = False, again: bool = False

@@ -37,12 +37,12 @@ class Valkey:
         self.folder = data / "redis"
         self.socket = socket_path(self.folder)
         self.url = f"unix://{quote(str(self.socket))}"
-        self._child: Child | None = None
+        self.child: Child | None = None
 
     @property
     def pid(self) -> int | None:
         """The process's id while it lives."""
-        return self._child.pid if self._child else None
+        return self.child.pid if self.child else None
 
     @property
     def alive(self) -> bool:
@@ -50,8 +50,8 @@ class Valkey:
 
     def start(self) -> None:
         """Starts the process; `wait_ready` says when it answers. Raises `ServerFailed`."""
-        self._child = Child("redis", self.command(), env={})
-        self._child.start()
+        self.child = Child("redis", self.command(), env={})
+        self.child.start()
 
     def command(self) -> list[str]:
         """The command line, its folders made. Raises `ServerFailed`, also where a server of this folder is running."""
@@ -81,7 +81,7 @@ class Valkey:
                     return
                 except StoreUnavailable as error:
                     late = time.monotonic() > end and not isinstance(error.__cause__, BusyLoadingError)
-                    if late or (self._child and not self.alive):
+                    if late or (self.child and not self.alive):
                         raise ServerFailed(
                             f"the embedded server does not answer: {self._last_words()}"
                         ) from error
@@ -89,10 +89,10 @@ class Valkey:
 
     def stop(self, seconds: float = 10.0) -> None:
         """Ends it, by force after `seconds`: what it acknowledged is on disk either way."""
-        if self._child is not None:
-            self._child.ask_to_stop()
-            self._child.wait(seconds)
-            self._child = None
+        if self.child is not None:
+            self.child.ask_to_stop()
+            self.child.wait(seconds)
+            self.child = None
 
     def _wait_for_earlier(self, seconds: float = 5.0) -> None:
         """Two servers on one folder would ruin its file; one whose parent was killed is on its way out."""
