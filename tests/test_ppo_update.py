@@ -27,8 +27,8 @@ class Bandit(nn.Module):
         )
 
     def update(self, rewards: list[float], **settings: float) -> dict[str, float]:
-        """One update after one action a row, each rewarded."""
-        config = ppo.PPOConfig(**{"minibatch_rows": 2, "learning_rate": 0.1, **settings})  # type: ignore[arg-type]
+        """One update after one action a row, each rewarded; by plain descent, which shows a gradient's size."""
+        config = ppo.PPOConfig(**{"minibatch_rows": 2, "learning_rate": 0.5, **settings})  # type: ignore[arg-type]
         with torch.no_grad():
             old = self.evaluate(torch.arange(len(self.actions)))
         mask = torch.ones(len(self.actions), 1).bool()
@@ -36,7 +36,9 @@ class Bandit(nn.Module):
             tensor(rewards)[:, None], old.values, mask, gamma=1, lam=1, bootstrap=torch.zeros(len(rewards))
         )
         batch = ppo.Batch(old.logprobs, old.values, better, returns, mask)
-        optimiser = ppo.optimiser([self.logits], [self.value], config)
+        optimiser = torch.optim.SGD(
+            [{"params": [self.logits]}, {"params": [self.value]}], config.learning_rate
+        )
         return ppo.update(self.evaluate, batch, optimiser, config, torch.Generator().manual_seed(0))
 
     def chances(self) -> list[float]:
@@ -99,16 +101,31 @@ def test_the_entropy_coefficient_reaches_the_loss():
     assert max(bandit.chances()) < before
 
 
+def test_the_unit_of_the_reward_does_not_matter():
+    small, large = Bandit([0, 1]), Bandit([0, 1])
+    small.update([1, -1], target_kl=1)
+    large.update([1000, -1000], target_kl=1)
+    assert small.chances() == pytest.approx(large.chances())
+    assert small.chances()[0] > 1 / 3
+
+
 def test_a_critic_far_off_does_not_slow_the_policy():
-    # The same advantages, with a critic near the returns and one 1,000 off: the policy's step is the same.
-    moved = []
-    for value in (0.0, 1000.0):
-        bandit = Bandit([0, 1])
-        bandit.value.data.fill_(value)
-        bandit.update([value + 1, value - 1], epochs=1)
-        moved.append(bandit.chances())
-        assert moved[0][0] > 1 / 3
-    assert moved[0] == pytest.approx(moved[1])
+    # Off by 1,000 for every row, it shifts the advantages, which whitening takes back, and has a huge gradient.
+    near, far = Bandit([0, 1]), Bandit([0, 1])
+    far.value.data.fill_(1000)
+    for bandit in (near, far):
+        bandit.update([1, -1], epochs=1)
+    assert near.chances() == pytest.approx(far.chances(), abs=1e-5)
+    assert near.chances()[0] > 1 / 3
+
+
+def test_a_gradient_is_clipped():
+    free, held = Bandit([0, 1]), Bandit([0, 1])
+    norm = free.update([1, -1], epochs=1)["grad_norm"]
+    assert held.update([1, -1], epochs=1, max_grad_norm=norm / 10)["grad_norm"] == pytest.approx(norm)
+    # At uniform chances, A = 1 and -1: d loss / d logits = (-1/2, 1/2, 0), of norm sqrt(1/2).
+    assert norm == pytest.approx(math.sqrt(1 / 2))
+    assert (free.logits / held.logits)[:2].tolist() == pytest.approx([10, 10], rel=1e-3)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing():
