@@ -30,3 +30,10 @@ def redis(redis_url):
         store.flushdb()
         yield store
         store.flushdb()
+
+
+def pytest_collection_modifyitems(items):
+    """`-m redis` picks what a server is given to: what is worth repeating on another one."""
+    for item in items:
+        if "redis_url" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.redis)
