@@ -15,6 +15,7 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from feedback import keys
 from feedback.connection import Script, Store
@@ -101,7 +102,7 @@ class Accounts:
 
     def named(self, id: str) -> Account:
         """The user with this id. Raises `NoSuchUser`."""
-        uid = self._store.hget(keys.IDS, id)
+        uid = cast("str | None", self._store.hget(keys.IDS, id))
         account = self._read(uid) if uid else None
         if account is None:
             raise _no_user(id)
@@ -109,12 +110,12 @@ class Accounts:
 
     def holding(self, key: str) -> Account | None:
         """The user whose key this is."""
-        uid = self._store.hget(keys.API_KEYS, hashed(key))
+        uid = cast("str | None", self._store.hget(keys.API_KEYS, hashed(key)))
         return self._read(uid) if uid else None
 
     def page(self, limit: int, after: int) -> tuple[list[Account], int | None]:
         """Users in the order in which they were made, from behind the cursor `after`, and the next cursor."""
-        found = self._store.zrangebyscore(
+        found: Any = self._store.zrangebyscore(
             keys.ACCOUNTS, f"({after}", "+inf", start=0, num=limit + 1, withscores=True
         )
         accounts = [account for uid, _ in found[:limit] if (account := self._read(uid))]
@@ -122,7 +123,7 @@ class Accounts:
 
     def uids(self) -> list[str]:
         """Every user's uid."""
-        return list(self._store.zrange(keys.ACCOUNTS, 0, -1))
+        return cast(list[str], self._store.zrange(keys.ACCOUNTS, 0, -1))
 
     # Deletion has two steps: first nobody can come in as this user, at the end nobody knows that there was one.
 
@@ -134,7 +135,7 @@ class Accounts:
 
     def leaving(self) -> list[str]:
         """The uids whose deletion began and did not end."""
-        return list(self._store.smembers(keys.LEAVING))
+        return list(cast(set[str], self._store.smembers(keys.LEAVING)))
 
     def forget(self, uid: str) -> None:
         """The last traces of a user who was locked out."""
@@ -192,4 +193,3 @@ def _new_key() -> str:
 
 def _no_user(id: str) -> NoSuchUser:
     return NoSuchUser(f"there is no user {id!r}")
-

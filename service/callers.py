@@ -40,7 +40,9 @@ def caller(
     return account
 
 
-def writer(parts: Annotated[Parts, Depends(parts_of)], account: Annotated[Account, Depends(caller)]) -> Iterator[Account]:
+def writer(
+    parts: Annotated[Parts, Depends(parts_of)], account: Annotated[Account, Depends(caller)]
+) -> Iterator[Account]:
     """The same, for a call that writes: a deletion of the user waits until it has ended."""
     with parts.presence.inside(account.uid):
         yield account

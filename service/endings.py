@@ -38,8 +38,9 @@ class Endings:
             with self._presence.inside(uid):
                 while True:
                     try:
-                        return await asyncio.to_thread(self._log.finish, uid, message_id, answer, reason)
+                        await asyncio.to_thread(self._log.finish, uid, message_id, answer, reason)
+                        return
                     except (StoreUnavailable, StoreFull):
                         await asyncio.sleep(0.2)
         except Closed:
-            return  # the user is being deleted, and so is this message
+            pass  # the user is being deleted, and so is this message

@@ -133,7 +133,9 @@ def from_validation(errors: Sequence[Any]) -> ApiError:
         return ApiError(400, "invalid_json", f"the body is not valid JSON: {first['ctx']['error']}")
     place = [str(part) for part in first["loc"][1:] if not str(part).startswith("(")]
     param = ".".join(place) or None
-    what = "this field is not known here; leave it out" if first["type"] == "extra_forbidden" else first["msg"]
+    what = (
+        "this field is not known here; leave it out" if first["type"] == "extra_forbidden" else first["msg"]
+    )
     what = what.removeprefix("Value error, ")
     return ApiError(400, "invalid_value", f"{param or 'the body'}: {what}", param)
 

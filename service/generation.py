@@ -236,7 +236,9 @@ class Generation:
         except Exception as error:  # noqa: BLE001 - a step that fails ends the answers in it, not the service
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("a step of the engine failed with %s:\n%s", type(error).__name__, frames)
-            return [self._fail(request_id, EngineFailed("the model failed")) for request_id in list(self._rows)]
+            return [
+                self._fail(request_id, EngineFailed("the model failed")) for request_id in list(self._rows)
+            ]
         return [out for token in tokens if (out := self._take(token))]
 
     def _add(self, ask: Ask, row: _Row) -> None:

@@ -21,12 +21,18 @@ class Metrics:
         self.request_seconds = self._histogram("request_seconds", "time until the last byte left", "route")
         self.answers = self._counter("answers", "answers that ended", "model", "finish_reason")
         self.tokens = self._counter("tokens", "tokens read and written", "kind")
-        self.first_token_seconds = self._histogram("first_token_seconds", "time until an answer's first token")
+        self.first_token_seconds = self._histogram(
+            "first_token_seconds", "time until an answer's first token"
+        )
         self.running = self._gauge("answers_running", "answers that are being decoded")
         self.waiting = self._gauge("answers_waiting", "answers that wait for a row")
-        self.ratings = self._counter("ratings", "ratings taken in, changes and withdrawals included", "rating")
+        self.ratings = self._counter(
+            "ratings", "ratings taken in, changes and withdrawals included", "rating"
+        )
         self.redis_up = self._gauge("redis_up", "1 when Redis answered the last check, else 0")
-        self.durability_strong = self._gauge("durability_strong", "1 when a rating is on disk before the answer")
+        self.durability_strong = self._gauge(
+            "durability_strong", "1 when a rating is on disk before the answer"
+        )
         self.due_users = self._gauge("due_users", "users with ratings that no round has learnt from yet")
 
     def text(self) -> bytes:

@@ -57,7 +57,9 @@ class Planner:
         try:
             prompt = self._model.encode(messages)
         except TemplateError as error:  # some models' templates insist on an order of roles
-            raise ApiError(400, "bad_messages", f"the model's chat template refuses these messages: {error}") from None
+            raise ApiError(
+                400, "bad_messages", f"the model's chat template refuses these messages: {error}"
+            ) from None
         model = body.model or PERSONAL
         version = self._store.head(uid).active if model == PERSONAL else 0
         seed = body.seed if body.seed is not None else secrets.randbits(53)

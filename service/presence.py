@@ -71,4 +71,6 @@ class Presence:
         with self._changed:
             while self._inside[uid]:
                 if not self._changed.wait(end - time.monotonic()):
-                    raise StillBusy("this user's calls have not ended yet; the rest is deleted as soon as they have")
+                    raise StillBusy(
+                        "this user's calls have not ended yet; the rest is deleted as soon as they have"
+                    )

@@ -18,7 +18,9 @@ def _clean(text: str) -> str:
     """Refuses control characters and half surrogate pairs; newline, carriage return and tab are text."""
     for place, character in enumerate(text):
         if character not in "\n\r\t" and unicodedata.category(character) in ("Cc", "Cs"):
-            raise ValueError(f"holds the control character U+{ord(character):04X} at {place}; send plain text")
+            raise ValueError(
+                f"holds the control character U+{ord(character):04X} at {place}; send plain text"
+            )
     return text
 
 

@@ -75,31 +75,51 @@ class Settings:
 
     # the base model
     model: str | None = _setting(
-        None, "the base model: a hub name, a folder or a GGUF file; unset: the embedded SmolLM2-135M-Instruct", "name"
+        None,
+        "the base model: a hub name, a folder or a GGUF file; unset: the embedded SmolLM2-135M-Instruct",
+        "name",
     )
     device: str = _setting("auto", "where the model runs: `auto`, `cpu`, `cuda`, `cuda:1`...", "device")
     dtype: str = _setting(
         "auto", "number format of the linear layers", choices=("auto", "float32", "bfloat16")
     )
-    threads: int = _setting(0, "processor threads a process; 0: PyTorch's own choice", "threads", low=0, high=1024)
+    threads: int = _setting(
+        0, "processor threads a process; 0: PyTorch's own choice", "threads", low=0, high=1024
+    )
 
     # the adapters
     rank: int = _setting(8, "rank R of every user's LoRA", "dimensions", low=1, high=256)
-    alpha: float = _setting(16.0, "LoRA's alpha; the update is scaled by alpha / rank", "factor", low=0.001, high=4096)
-    keep: int = _setting(10, "adapter versions kept a user; older ones are pruned", "versions", low=1, high=1000)
+    alpha: float = _setting(
+        16.0, "LoRA's alpha; the update is scaled by alpha / rank", "factor", low=0.001, high=4096
+    )
+    keep: int = _setting(
+        10, "adapter versions kept a user; older ones are pruned", "versions", low=1, high=1000
+    )
     slots: int = _setting(48, "adapters held in memory at once", "slots", low=1, high=4096)
     max_import: int = _setting(
-        64 * 2**20, "largest adapter archive that is taken in, packed or unpacked", "bytes", low=1024, high=2**34
+        64 * 2**20,
+        "largest adapter archive that is taken in, packed or unpacked",
+        "bytes",
+        low=1024,
+        high=2**34,
     )
 
     # chat
     rows: int = _setting(32, "answers that are decoded at once", "answers", low=1, high=1024)
-    max_waiting: int = _setting(64, "answers that may wait for a row; more get 429", "answers", low=0, high=100_000)
-    max_tokens: int = _setting(160, "an answer's length when the caller names none", "tokens", low=1, high=100_000)
-    max_max_tokens: int = _setting(4096, "largest max_tokens a caller may ask for", "tokens", low=1, high=1_000_000)
+    max_waiting: int = _setting(
+        64, "answers that may wait for a row; more get 429", "answers", low=0, high=100_000
+    )
+    max_tokens: int = _setting(
+        160, "an answer's length when the caller names none", "tokens", low=1, high=100_000
+    )
+    max_max_tokens: int = _setting(
+        4096, "largest max_tokens a caller may ask for", "tokens", low=1, high=1_000_000
+    )
     temperature: float = _setting(0.7, "temperature when the caller names none", "", low=0, high=2)
     top_p: float = _setting(0.9, "top_p when the caller names none", "probability", low=0.001, high=1)
-    repetition_penalty: float = _setting(1.1, "divides the logits of tokens already seen", "factor", low=1, high=2)
+    repetition_penalty: float = _setting(
+        1.1, "divides the logits of tokens already seen", "factor", low=1, high=2
+    )
     max_choices: int = _setting(8, "largest n, the choices of one chat", "choices", low=1, high=128)
     grace: float = _setting(
         20.0, "time that running answers get to finish when the service stops", "seconds", low=0, high=3600
@@ -116,11 +136,17 @@ class Settings:
 
     # learning
     round_new: int = _setting(8, "new ratings that start a round at once", "ratings", low=1, high=10_000)
-    round_few: int = _setting(3, "new ratings that start a round after a quiet time", "ratings", low=1, high=10_000)
-    round_quiet: float = _setting(60.0, "that quiet time since the last rating", "seconds", low=0, high=86_400)
+    round_few: int = _setting(
+        3, "new ratings that start a round after a quiet time", "ratings", low=1, high=10_000
+    )
+    round_quiet: float = _setting(
+        60.0, "that quiet time since the last rating", "seconds", low=0, high=86_400
+    )
     round_attempts: int = _setting(
         3, "failures in a row after which a user's ratings are set aside", "rounds", low=1, high=100
     )
+
+    nice: int = _setting(10, "how far a trainer's process steps back behind chat", "niceness", low=0, high=19)
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -31,7 +31,9 @@ VERSION_CHANGES = 3  # times in a row that a version may vanish between reading 
 def models(parts: Running, _: User) -> dict[str, Any]:
     """`personal`, the caller's own active adapter version, and `base`, the model without any."""
     owned_by = parts.model.name
-    data = [{"id": name, "object": "model", "created": 0, "owned_by": owned_by} for name in (PERSONAL, "base")]
+    data = [
+        {"id": name, "object": "model", "created": 0, "owned_by": owned_by} for name in (PERSONAL, "base")
+    ]
     return {"object": "list", "data": data, "next": None}
 
 
@@ -48,7 +50,7 @@ async def completions(parts: Running, account: Writer, body: ChatRequest, reques
 
 
 async def _begin(parts: Parts, account: Account, body: ChatRequest) -> Chat:
-    """A chat whose first text is there. A version that was retired while we looked is replaced by what is active now."""
+    """A chat whose first text is there. For a version retired just now, what is active instead is taken."""
     for attempt in range(1, VERSION_CHANGES + 1):
         chat = Chat(parts, await run_in_threadpool(parts.planner.plan, account.uid, body))
         try:

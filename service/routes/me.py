@@ -16,16 +16,17 @@ router = APIRouter(tags=["me"])
 
 @router.get("/v1/me")
 def me(parts: Running, user: User) -> dict[str, Any]:
-    """Who the key belongs to."""
-    return {"id": user.id, "created": user.created, **parts.tally(user.uid)}
+    """Whose key this is."""
+    counts = parts.ratings.counts(user.uid)
+    messages = parts.messages.count(user.uid)
+    return {"id": user.id, "created": user.created, "messages": messages, "thumbs": counts.up + counts.down}
 
 
 @router.get("/v1/me/data", response_class=StreamingResponse)
 def data(parts: Running, user: User) -> StreamingResponse:
     """A zip of everything: messages and feedback as JSON Lines, every adapter version."""
-    pieces = takeout(user, parts.messages, parts.ratings, parts.store)
     headers = {"Content-Disposition": 'attachment; filename="thumbtune.zip"'}
-    return StreamingResponse(pieces, media_type="application/zip", headers=headers)
+    return StreamingResponse(takeout(parts, user), media_type="application/zip", headers=headers)
 
 
 @router.delete("/v1/me", status_code=204)

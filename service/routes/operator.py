@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
@@ -22,13 +20,16 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", response_model=None)
 def readyz(parts: Running) -> JSONResponse:
-    """200 when chats are answered, else 503 and why. `durability` says whether a rating is on disk when its call ends."""
+    """200 when chats are answered, else 503 and why. `durability`: is a rating on disk when its call ends?"""
     why = parts.not_ready()
-    answer: dict[str, Any] = {"status": "unready" if why else "ready", "model": parts.model.name}
-    answer |= {"durability": parts.durability.level, "durability_why": parts.durability.why}
-    if why:
-        return JSONResponse({**answer, "reasons": why}, 503, {"Retry-After": str(RETRY_SECONDS)})
-    return JSONResponse(answer)
+    answer = {
+        "status": "unready" if why else "ready",
+        "reasons": why,
+        "model": parts.model.name,
+        "durability": parts.durability.level,
+        "durability_reasons": parts.durability.why,
+    }
+    return JSONResponse(answer, 503 if why else 200, {"Retry-After": str(RETRY_SECONDS)} if why else {})
 
 
 @router.get("/metrics", response_class=Response)

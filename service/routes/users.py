@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from service.auth import new_uid
+from service.auth import Account, new_uid
 from service.callers import AsOperator, Running
 from service.deletion import delete_user
 from service.errors import ApiError
+from service.parts import Parts
 from service.schemas import NewUser
 
 router = APIRouter(tags=["users"], dependencies=[AsOperator])
@@ -20,22 +21,19 @@ router = APIRouter(tags=["users"], dependencies=[AsOperator])
 def add(parts: Running, body: NewUser | None = None) -> dict[str, str]:
     """A new user. The key is shown this once. 409 for an id in use."""
     uid = new_uid()
-    parts.store.create(uid)  # first: a user in Redis always has a folder
+    parts.store.create(uid)  # first, so that a user in Redis always has a folder
     try:
         account, key = parts.accounts.add(body.id if body else None, uid)
     except Exception:
         parts.store.remove(uid)
         raise
-    parts.durable()
     return {"id": account.id, "api_key": key}
 
 
 @router.post("/v1/users/{id}/keys", status_code=201)
 def new_key(parts: Running, id: str) -> dict[str, str]:
     """A new key for the user; the old one stops working."""
-    key = parts.accounts.rotate(id)
-    parts.durable()
-    return {"id": id, "api_key": key}
+    return {"id": id, "api_key": parts.accounts.rotate(id)}
 
 
 @router.get("/v1/users")
@@ -46,7 +44,7 @@ def page(
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 16):
         raise ApiError(400, "invalid_value", "after: must be the `next` of another page", "after")
     accounts, following = parts.accounts.page(limit, int(after or 0))
-    return {"data": [parts.summary(account) for account in accounts], "next": following and str(following)}
+    return {"data": [_shown(parts, account) for account in accounts], "next": following and str(following)}
 
 
 @router.delete("/v1/users/{id}", status_code=204)
@@ -54,3 +52,14 @@ def remove(parts: Running, id: str) -> Response:
     """Nothing of the user is left."""
     delete_user(parts, parts.accounts.named(id).uid)
     return Response(status_code=204)
+
+
+def _shown(parts: Parts, account: Account) -> dict[str, Any]:
+    counts = parts.ratings.counts(account.uid)
+    return {
+        "id": account.id,
+        "created": account.created,
+        "messages": parts.messages.count(account.uid),
+        "thumbs": counts.up + counts.down,
+        "active_version": parts.store.head(account.uid).active,
+    }

@@ -1,0 +1,65 @@
+"""What a change of mind does: to the rating, to the round that is learning from it, to the versions shaped by it.
+
+Knows the order in which Redis and the adapter store change, so that a crash in between leaves nothing that a withdrawn
+rating still shapes: the rating goes first, and what was trained on it is found by asking which ratings stand.
+Does not know HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from feedback.events import Feedback, NothingRated
+from service.parts import Parts
+from service.schemas import Rating
+
+
+def rate(
+    parts: Parts, uid: str, message_id: str, said: Rating, idempotency_key: str | None = None
+) -> Feedback:
+    """Rates a message, for the first time or anew. A round that uses the rating's earlier revision ends."""
+    with _overtaking(parts, uid):
+        return parts.ratings.put(
+            uid, message_id, said.rating, said.tags or [], said.comment, said.correction, idempotency_key
+        )
+
+
+def withdraw(parts: Parts, uid: str, message_id: str) -> Feedback:
+    """The rating goes; the newest version not shaped by it is active at once, and a round over the rest begins."""
+    with _overtaking(parts, uid):
+        feedback = parts.ratings.withdraw(uid, message_id)
+    if _shaped_any(parts, uid, message_id):
+        parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
+        with suppress(NothingRated):
+            parts.rounds.request(uid)
+    return feedback
+
+
+def rollback(parts: Parts, uid: str, version: int) -> None:
+    """A kept version is active from the next answer on; a running round ends."""
+    parts.store.rollback(uid, version)
+    parts.rounds.overtake(uid)
+
+
+def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
+    """Version 0 is active from the next answer on; with `forget_feedback` every rating is withdrawn too."""
+    if forget_feedback:
+        parts.ratings.forget(uid)
+        parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
+    rollback(parts, uid, 0)
+
+
+@contextmanager
+def _overtaking(parts: Parts, uid: str) -> Iterator[None]:
+    """If the block ends the running round, the store will take nothing from that round either."""
+    before = parts.rounds.current(uid)
+    yield
+    if before and before.state == "running" and parts.rounds.get(uid, before.id).reason == "overtaken":
+        parts.store.overtake(uid)
+
+
+def _shaped_any(parts: Parts, uid: str, message_id: str) -> bool:
+    """Whether a version that still has its weights was trained on any revision of this rating."""
+    versions = [version for version in parts.store.versions(uid) if version.state != "retired"]
+    return any(revision.message_id == message_id for version in versions for revision in version.trained_on)

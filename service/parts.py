@@ -1,0 +1,154 @@
+"""What a running API consists of, and how it is put together from the settings.
+
+Knows every part and the order in which they start. Does not know HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from adapters.adapter import LoraShape
+from adapters.engine import Engine
+from adapters.model import BaseModel, ModelConfig, load
+from adapters.slots import Slots
+from adapters.store import AdapterStore, Base
+from feedback.connection import Durability, Store, StoreError, check, connect, durability
+from feedback.instance import check_instance
+from feedback.messages import MessageLog
+from feedback.queue import Queue
+from feedback.ratings import Ratings
+from feedback.rounds import Rounds
+from service.auth import Accounts, AdminKey
+from service.endings import Endings
+from service.generation import Generation
+from service.metrics import Metrics
+from service.operator import ADMIN_KEY_FILE
+from service.plan import Planner
+from service.presence import Presence
+from service.settings import Settings
+from service.starting import alone, redis_url
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Made by `assemble`, used by the routes, ended by the app's lifespan."""
+
+    settings: Settings
+    redis: Store
+    durability: Durability
+    admin: AdminKey
+    accounts: Accounts
+    messages: MessageLog
+    ratings: Ratings
+    rounds: Rounds
+    queue: Queue
+    store: AdapterStore
+    model: BaseModel
+    shape: LoraShape
+    generation: Generation
+    planner: Planner
+    endings: Endings
+    metrics: Metrics
+    presence: Presence
+    held: ExitStack = field(default_factory=ExitStack)  # locks and connections, released by `close`
+
+    def not_ready(self) -> list[str]:
+        """Why chats cannot be answered now; empty when they can."""
+        why = [] if self.generation.alive else ["the engine has stopped"]
+        try:
+            self.redis.ping()
+        except StoreError as error:
+            why.append(str(error))
+        return why
+
+    def close(self) -> None:
+        """Lets go of the data folder and of Redis."""
+        self.held.close()
+
+
+def assemble(settings: Settings) -> Parts:
+    """All parts, ready but for the generation's thread.
+
+    Raises `CannotStart`, `ModelError`, the adapter store's `OtherBase`, and the errors of feedback/connection.py.
+    """
+    with ExitStack() as held:
+        held.enter_context(alone(settings.folder / "api.lock", "API"))
+        admin = AdminKey(settings.admin_key, settings.folder / ADMIN_KEY_FILE)
+        redis, promised = _redis(settings)
+        held.callback(redis.close)
+        metrics, presence = Metrics(), Presence()
+        messages = MessageLog(redis)
+        model = _model(settings)
+        shape = model.lora_shape(settings.rank, settings.alpha)
+        store = AdapterStore(settings.folder / "adapters", Base(model.name, model.digest), settings.keep)
+        engine = Engine(model, Slots(model, shape, store.load, settings.slots), settings.rows)
+        metrics.durability_strong.set(promised.level == "strong")
+        parts = Parts(
+            settings=settings,
+            redis=redis,
+            durability=promised,
+            admin=admin,
+            accounts=Accounts(redis),
+            messages=messages,
+            ratings=Ratings(redis),
+            rounds=Rounds(redis),
+            queue=Queue(redis),
+            store=store,
+            model=model,
+            shape=shape,
+            generation=Generation(engine, model.decode, settings.max_waiting, metrics),
+            planner=Planner(settings, model, store),
+            endings=Endings(messages, presence),
+            metrics=metrics,
+            presence=presence,
+            held=held.pop_all(),
+        )
+    try:
+        _heal(parts)
+    except BaseException:
+        parts.close()
+        raise
+    return parts
+
+
+def _redis(settings: Settings) -> tuple[Store, Durability]:
+    redis = connect(redis_url(settings))
+    check(redis)
+    check_instance(redis, settings.folder)
+    promised = durability(redis)
+    for reason in promised.why:
+        log.warning("DURABILITY IS WEAK: %s", reason)
+    return redis, promised
+
+
+def _model(settings: Settings) -> BaseModel:
+    import torch
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    config = ModelConfig(settings.model or "", settings.device, settings.dtype)
+    return load(config, settings.folder / "models", log.info)
+
+
+def _heal(parts: Parts) -> None:
+    """What a crash may have left half done; what is left of users who were being deleted is upkeep's."""
+    began = time.monotonic()
+    if left := parts.messages.cancel_unfinished():
+        log.warning("%d answers were cut off when the service last ended", left)
+    uids, on_disk = set(parts.accounts.uids()), set(parts.store.users())
+    for uid in uids - set(parts.accounts.leaving()):
+        if uid not in on_disk:
+            log.error("user %s has no adapter folder any more and begins again on version 0", uid)
+            parts.store.create(uid)
+        parts.store.check(uid, parts.ratings.not_withdrawn(uid))
+    for uid in on_disk - uids:
+        if (
+            parts.store.head(uid).next == 1
+        ):  # made, but its account was not before the crash: nothing is in it
+            parts.store.remove(uid)
+    log.info("%d users checked in %.1f s", len(uids), time.monotonic() - began)

@@ -1,0 +1,45 @@
+"""What the API does by itself every few seconds while it runs.
+
+Knows which things may have been left over: users whose deletion was cut short, and numbers that only Redis has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from feedback.connection import StoreError
+from service.deletion import finish_deletion
+from service.parts import Parts
+from service.presence import StillBusy
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 2.0
+
+
+async def upkeep(parts: Parts) -> None:
+    """Never returns; ends by being cancelled."""
+    reachable = True
+    while True:
+        try:
+            await asyncio.to_thread(_once, parts)
+            if not reachable:
+                log.warning("Redis answers again")
+            reachable = True
+        except StoreError as error:
+            parts.metrics.redis_up.set(0)
+            if reachable:
+                log.error("chats and ratings get 503 until this is over: %s", error)
+            reachable = False
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+def _once(parts: Parts) -> None:
+    parts.metrics.due_users.set(parts.queue.size().due)
+    parts.metrics.redis_up.set(1)
+    for uid in parts.accounts.leaving():
+        try:
+            finish_deletion(parts, uid)
+        except StillBusy:
+            log.info("a deletion waits for its user's last call")
