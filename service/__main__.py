@@ -1,0 +1,178 @@
+"""The command line: `thumbtune ...`, the same as `python -m service ...`.
+
+Knows the commands, their options and which error gives which exit code. Does not know how a command does its work.
+Heavy modules are imported by the command that needs them, so that `thumbtune settings` answers at once.
+
+    0 done · 1 it did not work, and may the next time · 2 a command line or setting that cannot be ·
+    3 it cannot start like this: the model, the data folder, the port, another instance's Redis · 130 interrupted
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import adapters.errors
+import feedback.connection
+from adapters.checkpoint import ModelError
+from service.auth import NoSuchUser
+from service.operator import CallFailed, operator_of
+from service.settings import BadSetting, Settings
+from service.starting import CannotStart
+from service.valkey import ServerFailed
+
+Command = Callable[[Settings, argparse.Namespace], int]
+
+# The first line that fits counts.
+EXIT_CODES: list[tuple[type[Exception], int]] = [
+    (BadSetting, 2),
+    (CannotStart, 3),
+    (ServerFailed, 3),
+    (ModelError, 3),
+    (adapters.errors.OtherBase, 3),
+    (feedback.connection.UnfitStore, 3),
+    (adapters.errors.StoreError, 1),
+    (feedback.connection.StoreError, 1),
+    (NoSuchUser, 1),
+    (CallFailed, 1),
+    (OSError, 1),  # a folder that is not ours, a full disk: it names the file and what is wrong with it
+]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Every named error becomes one line on stderr."""
+    arguments = _parser().parse_args(words)
+    command: Command = arguments.command
+    os.umask(0o077)  # what is written is one person's data
+    try:
+        settings = Settings.read()
+        _log(settings)
+        return command(settings, arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `thumbtune users list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except tuple(kind for kind, _ in EXIT_CODES) as error:
+        print(f"thumbtune: {error}", file=sys.stderr)
+        return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="thumbtune",
+        description="A chat service in which a person's thumbs change how the assistant answers that person.",
+        epilog="Settings are environment variables THUMBTUNE_*; `thumbtune settings` lists them.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _command(
+        commands, "serve", serve, "start everything on this machine: API, trainer and, unless set, a Redis"
+    )
+    _command(commands, "api", api, "start only the API")
+    trainer_ = _command(commands, "trainer", trainer, "start only a trainer")
+    trainer_.add_argument("--burst", action="store_true", help="learn what is due now, then end")
+    users = _command(commands, "users", None, "the users of the running service")
+    _add_users(users.add_subparsers(required=True, metavar="add|list|remove"))
+    export = _command(commands, "export", export_, "write a user's adapter as a zip that peft and vLLM load")
+    export.add_argument("id", help="the user")
+    export.add_argument("--version", type=int, help="which version; default: the active one")
+    export.add_argument("--to", type=Path, help="the file to write; default: <id>-<version>.zip here")
+    _command(commands, "demo", demo, "a simulated user teaches the running service a taste")
+    _command(commands, "settings", settings_, "list every setting: meaning, default, range and present value")
+    return parser
+
+
+def _command(
+    among: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Command | None, does: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = among.add_parser(
+        name, help=does, description=does[0].upper() + does[1:] + "."
+    )
+    if run is not None:
+        parser.set_defaults(command=run)
+    return parser
+
+
+def _add_users(among: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    add = _command(among, "add", users_add, "a new user; prints the id and the key, which is shown only now")
+    add.add_argument("id", nargs="?", help="what to call the user; default: a made-up id")
+    _command(among, "list", users_list, "every user: id, messages, thumbs, active version")
+    remove = _command(among, "remove", users_remove, "delete a user and everything of theirs")
+    remove.add_argument("id")
+
+
+def _log(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def serve(settings: Settings, _: argparse.Namespace) -> int:
+    from service import supervisor
+
+    return supervisor.serve(settings)
+
+
+def api(settings: Settings, _: argparse.Namespace) -> int:
+    from service import app
+
+    app.serve(settings)
+    return 0
+
+
+def trainer(settings: Settings, arguments: argparse.Namespace) -> int:
+    from service import trainer
+
+    trainer.run(settings, burst=arguments.burst)
+    return 0
+
+
+def users_add(settings: Settings, arguments: argparse.Namespace) -> int:
+    made = operator_of(settings).add(arguments.id)
+    print(f"{made['id']}\t{made['api_key']}")
+    return 0
+
+
+def users_list(settings: Settings, _: argparse.Namespace) -> int:
+    users = list(operator_of(settings).users())
+    print("id\tmessages\tthumbs\tactive version")
+    for user in users:
+        print(user["id"], user["messages"], user["thumbs"], user["active_version"], sep="\t")
+    return 0
+
+
+def users_remove(settings: Settings, arguments: argparse.Namespace) -> int:
+    operator_of(settings).remove(arguments.id)
+    return 0
+
+
+def export_(settings: Settings, arguments: argparse.Namespace) -> int:
+    from service import exporting
+
+    print(exporting.export(settings, arguments.id, arguments.version, arguments.to))
+    return 0
+
+
+def demo(settings: Settings, _: argparse.Namespace) -> int:
+    from service import demo
+
+    return demo.run(settings)
+
+
+def settings_(settings: Settings, _: argparse.Namespace) -> int:
+    for each in settings.describe():
+        print(f"{each.variable}={each.value}")
+        print(f"    {each.meaning}")
+        notes = [f"default {each.default}", *filter(None, [each.unit, each.range])]
+        print(f"    {' · '.join(notes)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

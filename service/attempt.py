@@ -1,0 +1,212 @@
+"""One attempt at a round, from a claimed user to a published version and its records.
+
+Knows the order of the steps, and why it is this one: whatever overtakes the round after its first step leaves it with
+nothing published, and whenever the process dies in between, the next attempt ends in the same state. Does not know how
+a round learns, how claims are taken, or what is done about a failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from adapters.errors import Overtaken
+from adapters.store import AdapterStore, Candidate, Version
+from feedback.claims import Claim, Claims
+from feedback.connection import Store, StoreFull, StoreUnavailable
+from feedback.events import ClaimLost, Feedback, Round
+from feedback.messages import MessageLog
+from feedback.queue import Queue
+from feedback.ratings import Ratings
+from feedback.rounds import Rounds
+from feedback.trainer import Example, Progress
+from service.bar import Bar
+from service.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REDIS_AWAY = (StoreUnavailable, StoreFull)
+AGAIN_SECONDS = 0.5  # between two tries while Redis is away
+
+
+class Stopped(Exception):
+    """The trainer is to end: the round is repeated later."""
+
+
+class NothingToLearn(Exception):
+    """No rating stands."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a round learns from. `start`: the version that it begins from; the same round has the same `seed` again."""
+
+    uid: str
+    examples: list[Example]
+    start: int
+    seed: int
+
+
+# The second argument takes news of the progress, the third raises to abandon the round.
+Learn = Callable[[Task, Callable[[Progress], None], Callable[[], None]], Candidate]
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a trainer reads and writes in Redis."""
+
+    queue: Queue
+    claims: Claims
+    rounds: Rounds
+    ratings: Ratings
+    messages: MessageLog
+
+    @classmethod
+    def of(cls, redis: Store, clock: Callable[[], float] = time.time) -> Records:
+        return cls(
+            Queue(redis, clock),
+            Claims(redis, clock),
+            Rounds(redis, clock),
+            Ratings(redis, clock),
+            MessageLog(redis),
+        )
+
+
+class Attempt:
+    """`round` is the running round's record, and `revisions` what it learns from, once they are known."""
+
+    def __init__(
+        self, records: Records, store: AdapterStore, claim: Claim, keeper: Keeper, stop: threading.Event
+    ) -> None:
+        self._records, self._store = records, store
+        self._claim, self._keeper, self._stop = claim, keeper, stop
+        self._epoch = 0
+        self.round: Round | None = None
+        self.revisions: list[tuple[str, int]] = []
+
+    def run(self, learn: Learn) -> Version:
+        """The version that came of it, active or held. Raises `Overtaken`, `RoundOvertaken`, `ClaimLost`, `UserGone`,
+        `UnknownUser`, `NothingToLearn`, `Stopped`, `StoreFull` of the disk, and what `learn` raises."""
+        uid, ratings = self._claim.uid, self._records.ratings
+        self._epoch = self._store.head(uid).epoch  # first: what changes from here on overtakes this round
+        standing = ratings.standing(uid)
+        start = self._store.start_of_round(uid, ratings.stands(uid))
+        self.revisions = [(each.message_id, each.revision) for each in standing]
+        self.round = self._records.rounds.start(self._claim, self.revisions)
+        seed = seed_of(self.round)
+        made = self._made_before(seed)
+        if made is None:
+            task = Task(uid, [self._example(each) for each in standing], start, seed)
+            made = self._publish(self._learn(learn, task, self.round))
+        self._note(made, self.round)
+        return made
+
+    def _made_before(self, seed: int) -> Version | None:
+        """What an earlier attempt at this round published, just before its process died."""
+        return next((each for each in self._store.versions(self._claim.uid) if each.seed == seed), None)
+
+    def _learn(self, learn: Learn, task: Task, round: Round) -> Candidate:
+        if not task.examples:
+            raise NothingToLearn("no rating stands")
+        with Bar(round.id) as bar:
+
+            def report(news: Progress) -> None:
+                bar.show(news.step, news.steps, news.stage)
+                self._report(round, news)
+
+            return learn(task, report, self._check)
+
+    def _publish(self, candidate: Candidate) -> Version:
+        """At the epoch with which the round began, and only while every rating that shaped it stands."""
+        uid, stands = self._claim.uid, self._records.ratings.stands(self._claim.uid)
+        self._check()
+        number = self._patiently(lambda: self._store.publish(uid, candidate, self._epoch, retire=stands))
+        return self._store.version(uid, number)
+
+    def _note(self, made: Version, round: Round) -> None:
+        """Before anything here the version is on disk; done twice, it is the same."""
+        records, claim = self._records, self._claim
+        revisions = [(each.message_id, each.revision) for each in made.trained_on]
+        self._patiently(lambda: records.ratings.mark_used(claim.uid, revisions, made.version))
+        passed = made.gate["passed"]
+        self._patiently(
+            lambda: records.rounds.end(
+                claim,
+                round.id,
+                "published" if passed else "held",
+                version=made.version,
+                reason=None if passed else reasons(made.gate),
+                metrics=made.metrics,
+            )
+        )
+        self._patiently(lambda: records.claims.succeeded(claim))
+
+    def _report(self, round: Round, news: Progress) -> None:
+        """Into the round's record, where people see it. Raises `RoundOvertaken`, `ClaimLost`."""
+        done = news.step / max(1, news.steps)
+        try:
+            self._records.rounds.progress(
+                self._claim, round.id, done, news.step, news.steps, finite(news.metrics)
+            )
+        except REDIS_AWAY as error:
+            log.warning("a round's progress is not shown: %s", error)
+
+    def _check(self) -> None:
+        """Raises `Stopped`, `ClaimLost`, `Overtaken` or `UnknownUser` if there is no use in going on."""
+        if self._stop.is_set():
+            raise Stopped
+        if self._keeper.lost:
+            raise ClaimLost("the claim on this user ran out")
+        if self._store.head(self._claim.uid).epoch != self._epoch:
+            raise Overtaken("something newer has happened to this adapter since the round began")
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Its result, once Redis is there to give it: what was learnt is not to be learnt again for that."""
+        while True:
+            try:
+                return call()
+            except REDIS_AWAY as error:
+                if self._stop.wait(AGAIN_SECONDS):
+                    raise
+                log.warning("a round waits for Redis: %s", error)
+
+    def _example(self, feedback: Feedback) -> Example:
+        message = self._records.messages.get(self._claim.uid, feedback.message_id)
+        return Example(
+            message_id=message.id,
+            revision=feedback.revision,
+            messages=message.messages,
+            answer=message.answer,
+            ended=message.finish_reason == "stop",
+            rating=1 if feedback.rating == "up" else -1,
+            correction=feedback.correction,
+            held_out=feedback.held_out,
+            max_tokens=message.max_tokens,
+        )
+
+
+def seed_of(round: Round) -> int:
+    """Every attempt at a round has the same seed, by which the version that it made is found again. 53 bits."""
+    return int.from_bytes(hashlib.sha256(round.id.encode()).digest()[:8], "big") >> 11
+
+
+def reasons(gate: dict[str, Any]) -> str:
+    """In words, why the gate held a version."""
+    failed = [each for each in gate["checks"] if not each["passed"]]
+    return "; ".join(f"{each['name']}: {each['value']}, limit {each['limit']}" for each in failed)
+
+
+def finite(metrics: dict[str, Any]) -> dict[str, Any]:
+    """NaN and infinity are no JSON: null in their place."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in metrics.items()
+    }
