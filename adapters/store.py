@@ -47,10 +47,12 @@ from adapters.versions import (
 # The records and errors of the store are imported from here, wherever they are defined.
 __all__ = [
     "AdapterStore", "Base", "Candidate", "DamagedVersion", "Head", "NotKept", "OtherBase", "Overtaken", "Revision",
-    "Stands", "StoreError", "StoreFull", "UnknownUser", "UnknownVersion", "Version",
+    "Stands", "StoreError", "StoreFull", "UnknownUser", "UnknownVersion", "Version", "base_of",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
+
+BASE = "base.json"  # which base model the adapters under a root belong to
 
 T = TypeVar("T")
 
@@ -263,15 +265,23 @@ class AdapterStore:
         return self.root / uid
 
     def _claim_for_base(self) -> None:
-        path = self.root / "base.json"
-        if not path.exists():
-            disk.replace(path, json.dumps(dataclasses.asdict(self.base)).encode())
-        owner = json.loads(path.read_bytes())
-        if owner["digest"] != self.base.digest:
+        owner = base_of(self.root)
+        if owner is None:
+            owner = self.base
+            disk.replace(self.root / BASE, json.dumps(dataclasses.asdict(owner)).encode())
+        if owner.digest != self.base.digest:
             raise OtherBase(
-                f"the adapters in {self.root} belong to {owner['name']} ({owner['digest'][:12]}), "
+                f"the adapters in {self.root} belong to {owner.name} ({owner.digest[:12]}), "
                 f"not to {self.base.name} ({self.base.digest[:12]}): use that model, or another data folder"
             )
+
+
+def base_of(root: Path) -> Base | None:
+    """The base model whose adapters are kept under `root`; None where there is no store."""
+    try:
+        return Base(**json.loads((root / BASE).read_bytes()))
+    except FileNotFoundError:
+        return None
 
 
 def _retire(user: UserFolder, head: Head, stands: Stands) -> Head:
