@@ -96,20 +96,24 @@ class Sampler:
 
 
 def features(model: BaseModel, rollouts: Sequence[Rollout], stop: Callable[[], None] = lambda: None) -> Answers:
-    """Style, and the base model's last hidden states averaged over each answer. An empty answer's states are 0."""
-    states = torch.zeros(len(rollouts), model.hidden)
-    for number, rollout in enumerate(rollouts):
+    """Features of answers: their style, and the mean of the base model's states that their tokens were chosen on."""
+    states = []
+    for rollout in rollouts:
         stop()
-        if rollout.answer:
-            states[number] = _mean_state(model, rollout.prompt + rollout.answer, len(rollout.prompt))
-    style = torch.tensor([measure(rollout.text, rollout.ended) for rollout in rollouts], dtype=torch.float32)
-    return Answers(style.reshape(len(rollouts), -1), states)
+        states.append(_mean_state(model, rollout))
+    return Answers(styles(rollouts), torch.stack(states))
+
+
+def styles(rollouts: Sequence[Rollout]) -> torch.Tensor:
+    """(N, S) of style.py's features."""
+    return torch.tensor([measure(rollout.text, rollout.ended) for rollout in rollouts], dtype=torch.float32)
 
 
 @torch.inference_mode()
-def _mean_state(model: BaseModel, ids: list[int], start: int) -> torch.Tensor:
-    states = model.states(torch.tensor([ids], device=model.device), Base())  # (1, T, D)
-    return states[0, start:].float().mean(dim=0).cpu()
+def _mean_state(model: BaseModel, rollout: Rollout) -> torch.Tensor:
+    ids = torch.tensor([rollout.prompt + rollout.answer], device=model.device)
+    states = model.states(ids, Base())  # (1, T, D)
+    return states[0, len(rollout.prompt) - 1 : -1].float().mean(dim=0).cpu()
 
 
 def rated(model: BaseModel, messages: list[dict[str, str]], answer: str, ended: bool) -> Rollout:

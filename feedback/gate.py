@@ -1,0 +1,142 @@
+"""The candidate against the version that answers now: a verdict with its reasons.
+
+Knows numbers of answers; knows nothing of models, disk or Redis. Pure: a torch.Generator comes in. The reward comes
+from a model that PPO did not climb, fitted on thumbs kept from the first; the answers are to prompts held out from the
+rollouts, with the same seeds for both sides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Limits of the gate. Shares are of the gate's answers; "against the base" compares the same prompts and seeds."""
+
+    prompts: int = 24  # answers a side, ≥ 2
+    margin: float = 0.0  # log-odds of a thumb up that the lower bound must exceed
+    confidence: float = 0.9  # of the one-sided lower bound, 0.5 to 1
+    lifetime_kl: float = 30.0  # nats an answer, to the base model
+    version_kl: float = 20.0  # nats an answer, to the parent
+    empty_rise: float = 0.05  # share of empty answers above the base's
+    repetition_rise: float = 0.15  # mean share of repeated 4-grams above the base's
+    cut_off_rise: float = 0.15  # share of answers that hit the limit above the base's
+    entropy_least: float = 0.35  # entropy a token, as a share of the base's on the same answers
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition: `value` against `limit`, and whether it held."""
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Published only if every check passed."""
+
+    checks: list[Check]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str | None:
+        """Which checks failed, for people; None when none did."""
+        failed = [f"{c.name} is {c.value:.3g}, the limit is {c.limit:.3g}" for c in self.checks if not c.passed]
+        return "; ".join(failed) or None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API and the version's manifest show it."""
+        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+
+@dataclass(frozen=True)
+class Side:
+    """Answers of one side: their texts, and whether each ended by itself."""
+
+    texts: Sequence[str]
+    ended: Sequence[bool]
+
+    @property
+    def empty(self) -> float:
+        return sum(not text.strip() for text in self.texts) / len(self.texts)
+
+    @property
+    def cut_off(self) -> float:
+        return sum(not end for end in self.ended) / len(self.ended)
+
+    @property
+    def repetition(self) -> float:
+        return sum(map(repeated, self.texts)) / len(self.texts)
+
+
+def judge(
+    candidate: Tensor,
+    active: Tensor,
+    answers: Side,
+    base: Side,
+    *,
+    kl_base: float,
+    kl_parent: float,
+    entropy_share: float,
+    config: GateConfig,
+    generator: Generator,
+) -> Verdict:
+    """The verdict. `candidate` and `active` (N,): rewards of answers to the same prompts with the same seeds."""
+    bound = lower_bound(candidate - active, config.confidence, generator)
+    return Verdict(
+        [
+            _above("reward difference, lower bound", bound, config.margin),
+            _below("KL to the parent, nats an answer", kl_parent, config.version_kl),
+            *soundness(answers, base, kl_base=kl_base, entropy_share=entropy_share, config=config),
+        ]
+    )
+
+
+def soundness(
+    answers: Side, base: Side, *, kl_base: float, entropy_share: float, config: GateConfig
+) -> list[Check]:
+    """The checks that need no thumbs: near enough to the base model, and not collapsed."""
+    return [
+        _below("KL to the base model, nats an answer", kl_base, config.lifetime_kl),
+        _below("empty answers, share", answers.empty, base.empty + config.empty_rise),
+        _below("repeated 4-grams, share", answers.repetition, base.repetition + config.repetition_rise),
+        _below("answers cut off, share", answers.cut_off, base.cut_off + config.cut_off_rise),
+        _above("entropy a token, share of the base's", entropy_share, config.entropy_least),
+    ]
+
+
+def lower_bound(differences: Tensor, confidence: float, generator: Generator) -> float:
+    """One-sided lower bound of the mean (N,) by the percentile bootstrap over prompts (Efron 1979)."""
+    n = len(differences)
+    draws = torch.randint(n, (RESAMPLES, n), generator=generator)
+    return float(differences[draws].mean(dim=1).quantile(1 - confidence))
+
+
+def repeated(text: str) -> float:
+    """The share of a text's 4-grams of words that it has had before; 0 for a text of fewer than four words."""
+    words = text.lower().split()
+    grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _above(name: str, value: float, limit: float) -> Check:
+    return Check(name, value, limit, math.isfinite(value) and value > limit)
+
+
+def _below(name: str, value: float, limit: float) -> Check:
+    return Check(name, value, limit, math.isfinite(value) and value <= limit)
