@@ -194,8 +194,8 @@ class Attempt:
 
 
 def seed_of(round: Round) -> int:
-    """Every attempt at a round has the same seed, by which the version that it made is found again. 53 bits."""
-    return int.from_bytes(hashlib.sha256(round.id.encode()).digest()[:8], "big") >> 11
+    """Every attempt at a round has the same seed, by which the version that it made is found again. 32 bits."""
+    return int.from_bytes(hashlib.sha256(round.id.encode()).digest()[:4], "big")
 
 
 def reasons(gate: dict[str, Any]) -> str:
@@ -204,9 +204,10 @@ def reasons(gate: dict[str, Any]) -> str:
     return "; ".join(f"{each['name']}: {each['value']}, limit {each['limit']}" for each in failed)
 
 
-def finite(metrics: dict[str, Any]) -> dict[str, Any]:
+def finite(value: Any) -> Any:
     """NaN and infinity are no JSON: null in their place."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in metrics.items()
-    }
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

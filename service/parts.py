@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from adapters.adapter import LoraShape
 from adapters.engine import Engine
-from adapters.model import BaseModel, ModelConfig, load
+from adapters.model import BaseModel
 from adapters.slots import Slots
 from adapters.store import AdapterStore, Base
 from feedback.connection import Durability, Store, StoreError, check, connect, durability
@@ -22,6 +22,7 @@ from feedback.queue import Queue
 from feedback.ratings import Ratings
 from feedback.rounds import Rounds
 from service.auth import Accounts, AdminKey
+from service.base_model import load_model
 from service.endings import Endings
 from service.generation import Generation
 from service.metrics import Metrics
@@ -83,7 +84,7 @@ def assemble(settings: Settings) -> Parts:
         held.callback(redis.close)
         metrics, presence = Metrics(), Presence()
         messages = MessageLog(redis)
-        model = _model(settings)
+        model = load_model(settings)
         shape = model.lora_shape(settings.rank, settings.alpha)
         store = AdapterStore(settings.folder / "adapters", Base(model.name, model.digest), settings.keep)
         engine = Engine(model, Slots(model, shape, store.load, settings.slots), settings.rows)
@@ -124,15 +125,6 @@ def _redis(settings: Settings) -> tuple[Store, Durability]:
     for reason in promised.why:
         log.warning("DURABILITY IS WEAK: %s", reason)
     return redis, promised
-
-
-def _model(settings: Settings) -> BaseModel:
-    import torch
-
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    config = ModelConfig(settings.model or "", settings.device, settings.dtype)
-    return load(config, settings.folder / "models", log.info)
 
 
 def _heal(parts: Parts) -> None:
