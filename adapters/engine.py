@@ -99,6 +99,7 @@ class Engine:
         assert request.id not in self.running and all(r.id != request.id for r in self.waiting), "ids are unique"
         self.waiting.append(request)
 
+    @torch.inference_mode()  # the rows behind it move up in the cache
     def cancel(self, request_id: str) -> None:
         """Forget a request, wherever it is; its place is free at once."""
         self.waiting = deque(r for r in self.waiting if r.id != request_id)
