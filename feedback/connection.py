@@ -30,6 +30,7 @@ from redis.retry import Retry
 TIMEOUT_SECONDS = 5.0  # for a reply; longer than any wait that a command asks the server for
 DISK_SECONDS = 3.0  # how long a write waits for the disk
 OLDEST = (6, 2)
+REFUSALS = ("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS")  # Redis's words for "no writes now"
 
 
 class StoreError(Exception):
@@ -161,10 +162,10 @@ def translated() -> Iterator[None]:
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
         raise StoreUnavailable(f"Redis does not answer: {error}") from error
     except exceptions.ResponseError as error:
-        words = str(error)  # what a script met stands inside the words, and before 7.0 has no code of its own
-        if "OOM command not allowed" in words:
+        words = str(error)  # before 7.0 what a script met stands there only
+        if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in words:
             raise StoreFull("Redis is full: give it more memory (maxmemory), or delete something") from error
-        if any(code in words for code in ("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS")):
+        if isinstance(error, exceptions.ReadOnlyError) or any(code in words for code in REFUSALS):
             raise StoreUnavailable(f"Redis takes no writes: {error}") from error
         raise
 
