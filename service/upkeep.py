@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 
 from feedback.connection import StoreError
 from service.deletion import finish_deletion
@@ -19,9 +21,13 @@ EVERY_SECONDS = 2.0
 
 
 async def upkeep(parts: Parts) -> None:
-    """Never returns; ends by being cancelled."""
+    """Ends by being cancelled, or with the process when there is no engine any more."""
     reachable = True
     while True:
+        if not parts.generation.alive:
+            log.critical("the engine's thread has died; the process ends, to be started anew")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         try:
             await asyncio.to_thread(_once, parts)
             if not reachable:
