@@ -144,7 +144,8 @@ def connect(url: str) -> Store:
             protocol=2,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), retries=3),
+            # A server that is restarted is back within the retries; one that hangs costs one timeout, not four.
+            retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), 3, (exceptions.ConnectionError,)),
         )
     except ValueError as error:
         raise BadAddress(f"not a Redis URL (redis://, rediss:// or unix://): {error}") from None

@@ -1,11 +1,16 @@
 """Servers with settings of their own, and one that is too old, for tests of what is promised where."""
 
+import os
+import shutil
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
 
 from feedback.connection import StoreUnavailable, connect
 from service.valkey import binary
+
+PROGRAMS = [str(binary()), *filter(None, [shutil.which("redis-server")])]
 
 
 @contextmanager
@@ -23,6 +28,14 @@ def server(folder, program=None, **options):
     finally:
         process.kill()
         process.wait()
+
+
+def hang(url):
+    """Stops the process behind a socket where it stands; returns what lets it go on."""
+    with connect(url) as store:
+        pid = store.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    return lambda: os.kill(pid, signal.SIGCONT)
 
 
 def wait_for(url, seconds=10):

@@ -14,7 +14,7 @@ from feedback.messages import MessageLog
 from feedback.ratings import Ratings
 from feedback.removal import remove_records
 from tests.records import add_user, answered, message
-from tests.servers import server
+from tests.servers import PROGRAMS, hang, server
 
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 SECOND = {"appendonly": "yes", "appendfsync": "everysec"}
@@ -100,14 +100,28 @@ def fill(store):
     store.config_set("maxmemory", store.info("memory")["used_memory"] - 1)
 
 
-def test_a_full_server_refuses_and_changes_nothing(tmp_path):
-    with server(tmp_path, **ALWAYS) as url, connect(url) as store:
+def contents(store):
+    """All that is in there."""
+    read = {
+        "string": store.get,
+        "hash": store.hgetall,
+        "set": store.smembers,
+        "list": lambda key: store.lrange(key, 0, -1),
+        "zset": lambda key: store.zrange(key, 0, -1, withscores=True),
+        "stream": store.xrange,
+    }
+    return {key: read[store.type(key)](key) for key in store.keys("*")}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_full_server_refuses_and_changes_nothing(tmp_path, program):
+    with server(tmp_path, program, **ALWAYS) as url, connect(url) as store:
         add_user(store, "ann")
         ids = answered(store, "ann", 3)
         log, ratings = MessageLog(store), Ratings(store)
         ratings.put("ann", ids[0], "up")
         log.begin("ann", message("msg_open"))
-        before = {key: store.dump(key) for key in store.keys("*")}
+        before = contents(store)
         fill(store)
         for call in (
             lambda: ratings.put("ann", ids[0], "down", idempotency_key="k"),
@@ -120,14 +134,15 @@ def test_a_full_server_refuses_and_changes_nothing(tmp_path):
         ):
             with pytest.raises(StoreFull):
                 call()
-        assert {key: store.dump(key) for key in store.keys("*")} == before
+        assert contents(store) == before
         assert [each.rating for each in ratings.standing("ann")] == ["up"]  # reading goes on
         store.config_set("maxmemory", 0)
         assert ratings.put("ann", ids[0], "down").revision == 2
 
 
-def test_a_user_can_be_deleted_from_a_full_server(tmp_path):
-    with server(tmp_path, **ALWAYS) as url, connect(url) as store:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_user_can_be_deleted_from_a_full_server(tmp_path, program):
+    with server(tmp_path, program, **ALWAYS) as url, connect(url) as store:
         add_user(store, "ann")
         for id in answered(store, "ann", 3):
             Ratings(store).put("ann", id, "up")
@@ -148,6 +163,19 @@ def test_nobody_there_is_unavailable_soon(tmp_path):
         with pytest.raises(StoreUnavailable):
             store.pipeline().get("a").execute()
     assert time.monotonic() - began < 6
+
+
+def test_a_server_that_hangs_costs_one_timeout(tmp_path, monkeypatch):
+    monkeypatch.setattr(connection, "TIMEOUT_SECONDS", 0.3)
+    with server(tmp_path, **ALWAYS) as url, connect(url) as store:
+        store.set("a", "b")
+        go_on = hang(url)
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            store.get("a")
+        assert time.monotonic() - began < 0.9
+        go_on()
+        assert store.get("a") == "b"
 
 
 def test_a_client_heals_when_its_server_is_back(tmp_path):
