@@ -114,7 +114,7 @@ Content = Annotated[
     Annotated[Text, Tag("(string)")] | Annotated[list[Part], Field(min_length=1), Tag("(list)")],
     Discriminator(_kind),
 ]
-OneStop = Annotated[Text, Field(min_length=1, max_length=1000)]
+OneStop = Annotated[str, Field(min_length=1, max_length=1000)]
 Stop = Annotated[
     Annotated[OneStop, Tag("(string)")] | Annotated[list[OneStop], Field(max_length=16), Tag("(list)")],
     Discriminator(_kind),

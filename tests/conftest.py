@@ -1,9 +1,12 @@
 """A clean real server for every test that wants one: the embedded one, or THUMBTUNE_TEST_REDIS_URL, whose database is
 emptied."""
 
+import contextlib
 import os
 
 import pytest
+from servers import server
+from serving import another_database, running
 
 from feedback.connection import connect
 from service.valkey import Valkey
@@ -32,8 +35,29 @@ def redis(redis_url):
         store.flushdb()
 
 
+@pytest.fixture(scope="session")
+def api(tmp_path_factory):
+    """A running API that many tests share, each with users of its own."""
+    folder = tmp_path_factory.mktemp("api")
+    given = os.environ.get("THUMBTUNE_TEST_REDIS_URL")
+    with contextlib.ExitStack() as stack:
+        url = (
+            another_database(given)
+            if given
+            else stack.enter_context(server(folder / "redis", appendonly="yes"))
+        )
+        yield stack.enter_context(running(folder / "data", url))
+
+
+@pytest.fixture
+def user(api):
+    """A client for a user that nobody else uses."""
+    with api.user() as client:
+        yield client
+
+
 def pytest_collection_modifyitems(items):
     """`-m redis` picks what a server is given to: what is worth repeating on another one."""
     for item in items:
-        if "redis_url" in getattr(item, "fixturenames", ()):
+        if {"redis_url", "api"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.redis)
