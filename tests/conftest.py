@@ -5,11 +5,11 @@ import contextlib
 import os
 
 import pytest
-from servers import server
-from serving import another_database, running
 
 from feedback.connection import connect
 from service.valkey import Valkey
+from tests.servers import server
+from tests.serving import another_database, running
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
-from servers import server
-from tiny import tiny_model
 
 from feedback.connection import connect
+from tests.servers import server
+from tests.tiny import tiny_model
 
 ADMIN = "operator-key-of-the-tests"
 

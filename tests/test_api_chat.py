@@ -1,4 +1,4 @@
-"""Chat over HTTP: OpenAI's contract by its own client, the message log, stop strings, seeds, limits, and who leaves early."""
+"""Chat over HTTP: OpenAI's contract by its own client, the message log, stops, seeds, limits, and who leaves early."""
 
 import json
 import threading
@@ -6,7 +6,8 @@ import time
 
 import openai
 import pytest
-from serving import alone, ask, events, problem, running
+
+from tests.serving import alone, ask, events, problem, running
 
 HELLO = [{"role": "user", "content": "Hello"}]
 LONG = {"messages": HELLO, "temperature": 0, "max_tokens": 450}  # greedy, the tiny model goes on to the limit

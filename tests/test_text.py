@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
-from tiny import tiny_tokenizer
 
 from service.text import AnswerText, Detokeniser, StopStrings
+from tests.tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()  # one token a byte
 MIXED = "a – é 漢字 👩‍🚀 ﷽ \ufffd end"

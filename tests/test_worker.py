@@ -4,8 +4,6 @@ import threading
 import time
 
 import pytest
-from candidates import BASE, HELD, PASSED, UID, adapter, states
-from records import Clock, add_user, answered
 
 from adapters.errors import StoreFull
 from adapters.store import AdapterStore, Candidate, Revision
@@ -17,6 +15,8 @@ from feedback.trainer import Progress
 from service.attempt import Records, Stopped, seed_of
 from service.valkey import Valkey
 from service.worker import Habits, Worker
+from tests.candidates import BASE, HELD, PASSED, UID, adapter, states
+from tests.records import Clock, add_user, answered
 
 SOON = Habits(rules=Rules(enough=8, few=3, quiet=60.0), poll=0.05, pause=0.05, disk_pause=0.05)
 
