@@ -20,7 +20,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0  # seconds after a user's first failed 
 
 # KEYS: due, leaving
 # ARGV: now, first place, last place, ratings that are enough, few, quiet seconds, token, lease in ms,
-#   any account, queued, current round, round, its uses, lock, trouble (of %s)
+#   any account, queued, current round, round, its uses, lock, trouble (of %s), settling seconds
 _TAKE = script("""
 local now = tonumber(ARGV[1])
 local uids = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[3])
@@ -32,7 +32,10 @@ for _, uid in ipairs(uids) do
     local current = redis.call('GET', of(ARGV[11]))
     local new = redis.call('ZCARD', of(ARGV[10]))
     local last = redis.call('ZREVRANGE', of(ARGV[10]), 0, 0, 'WITHSCORES')[2]
-    local due = current or new >= tonumber(ARGV[4])
+    local first = redis.call('ZRANGE', of(ARGV[10]), 0, 0, 'WITHSCORES')[2]
+    local settled = new > 0
+      and (tonumber(last) + tonumber(ARGV[16]) <= now or tonumber(first) + tonumber(ARGV[6]) <= now)
+    local due = current or (new >= tonumber(ARGV[4]) and settled)
       or (new >= tonumber(ARGV[5]) and tonumber(last) + tonumber(ARGV[6]) <= now)
     local not_before = redis.call('HGET', of(ARGV[15]), 'not_before')
     if due and (not not_before or tonumber(not_before) <= now) then
@@ -79,11 +82,16 @@ return failures
 
 @dataclass(frozen=True)
 class Rules:
-    """When a user is due without having asked: `enough` new ratings, or `few` of them `quiet` seconds ago."""
+    """When a user is due without having asked: `enough` new ratings, or `few` of them `quiet` seconds ago.
+
+    `settle`: seconds without a new rating that `enough` of them wait for, at most `quiet` seconds, so that ratings given
+    in one go are learnt from in one round.
+    """
 
     enough: int = 8
     few: int = 3
     quiet: float = 60.0
+    settle: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class Claims:
         place = 0
         while True:
             limits = [place, place + PAGE - 1, rules.enough, rules.few, rules.quiet]
-            args = [self._clock(), *limits, token, int(lease * 1000), *names]
+            args = [self._clock(), *limits, token, int(lease * 1000), *names, rules.settle]
             reply = self._store.read(_TAKE, [keys.DUE, keys.LEAVING], args)
             if len(reply) > 1:
                 return Claim(reply[0], token, int(reply[1]), reply[2])

@@ -27,6 +27,7 @@ from service.worker import Habits, Worker
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0  # between two tries to reach Redis
+SETTLE_SECONDS = 2.0  # ratings given in one go are learnt from in one round
 
 
 def run(settings: Settings, burst: bool) -> None:
@@ -45,7 +46,8 @@ def run(settings: Settings, burst: bool) -> None:
         return
     with redis:
         store, learn = _learner(settings)
-        rules = Rules(settings.round_new, settings.round_few, settings.round_quiet)
+        settle = 0.0 if burst else SETTLE_SECONDS
+        rules = Rules(settings.round_new, settings.round_few, settings.round_quiet, settle)
         habits = Habits(rules=rules, attempts=settings.round_attempts)
         log.info("the trainer is ready")
         Worker(Records.of(redis), store, learn, stop, habits).run(burst)

@@ -72,6 +72,21 @@ def test_each_rating_starts_the_quiet_time_again(claims, rate, clock):
     assert taken(claims) == "ann"
 
 
+def test_ratings_given_in_one_go_wait_for_its_end_but_not_for_long(claims, rate, clock):
+    rules = Rules(enough=8, few=3, quiet=60, settle=2)
+    rate("ann", 8)
+    for _ in range(59):
+        clock.now += 1
+        assert claims.take("one", rules, 60) is None
+        rate("ann", 1)
+    clock.now += 1
+    assert claims.take("one", rules, 600).uid == "ann"
+    rate("bob", 8)
+    assert claims.take("one", rules, 60) is None
+    clock.now += 2
+    assert claims.take("one", rules, 60).uid == "bob"
+
+
 def test_a_changed_rating_is_new_and_a_withdrawn_one_is_not(redis, claims, rate, clock):
     ratings = Ratings(redis, clock)
     rate("ann", 8)
