@@ -64,7 +64,7 @@ class Operator:
             ) from error
         if answer.is_success:
             return answer.json() if answer.content else {}
-        raise CallFailed(_reason(answer))
+        raise CallFailed(reason(answer))
 
 
 def address(settings: Settings) -> str:
@@ -87,7 +87,7 @@ def operator_of(settings: Settings) -> Operator:
     return Operator(address(settings), key)
 
 
-def _reason(answer: httpx.Response) -> str:
+def reason(answer: httpx.Response) -> str:
     """The service's own words, or the bare status of something that does not speak its contract."""
     try:
         return str(answer.json()["error"]["message"])
