@@ -23,13 +23,15 @@ ITEM = re.compile(r"^\s*(?:[-*•+]|\d{1,2}[.)])\s+(?=\S)")
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"”')*]*\s+")
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 
-ADDRESS = frozenset("you your yours yourself yourselves you're you've you'd you'll".split())
+ADDRESS = frozenset(WORD.findall("you your yours yourself yourselves you're you've you'd you'll"))
 GUSHING = frozenset(
-    "absolutely amazing amazingly awesome awe-inspiring breathtaking brilliant captivating delighted delightful"
-    " ecstatic excited exciting excitement exhilarating extraordinary fabulous fantastic gorgeous incredible incredibly"
-    " magical magnificent marvellous marvelous mesmerizing outstanding phenomenal remarkable remarkably sensational"
-    " spectacular splendid stunning superb terrific thrill thrilled thrilling truly unbelievable unforgettable"
-    " wonderful wonderfully wow yay".split()
+    WORD.findall(
+        "absolutely amazing amazingly awesome breathtaking brilliant captivating delighted delightful ecstatic excited"
+        " exciting excitement exhilarating extraordinary fabulous fantastic gorgeous incredible incredibly inspiring"
+        " magical magnificent marvellous marvelous mesmerizing outstanding phenomenal remarkable remarkably sensational"
+        " spectacular splendid stunning superb terrific thrill thrilled thrilling truly unbelievable unforgettable"
+        " wonderful wonderfully wow yay"
+    )
 )
 
 FEWEST_WORDS = 5  # an answer of fewer words says nothing
@@ -112,7 +114,7 @@ def is_addressed(text: str) -> bool:
 
 
 def calm(text: str) -> float:
-    """No exclamation marks, no gushing: full without any, none from 3 in 100 words on."""
+    """No exclamation marks, no gushing: full without any, none from 3 such marks and words in 100 words on."""
     return _falling(100 * heat(text) / len(words(text)), 0, 3)
 
 
