@@ -152,10 +152,9 @@ class Attempt:
     def _report(self, round: Round, news: Progress) -> None:
         """Into the round's record, where people see it. Raises `RoundOvertaken`, `ClaimLost`."""
         done = news.step / max(1, news.steps)
+        metrics = finite({**news.metrics, "stage": news.stage})
         try:
-            self._records.rounds.progress(
-                self._claim, round.id, done, news.step, news.steps, finite(news.metrics)
-            )
+            self._records.rounds.progress(self._claim, round.id, done, news.step, news.steps, metrics)
         except REDIS_AWAY as error:
             log.warning("a round's progress is not shown: %s", error)
 

@@ -127,7 +127,7 @@ def test_progress_is_in_the_record_while_the_round_runs(setting):
     setting.rate(8)
     setting.burst()
     assert [(each.state, each.progress, each.step, each.steps) for each in seen] == [("running", 0.25, 1, 4)]
-    assert seen[0].metrics == {"kl": None, "thumbs": 8}
+    assert seen[0].metrics == {"kl": None, "thumbs": 8, "stage": "practising"}
 
 
 def once(action):
