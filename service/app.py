@@ -27,7 +27,7 @@ from service.operator import ADMIN_KEY_FILE
 from service.parts import Parts, assemble
 from service.routes import adapter, chat, feedback, me, messages, operator, users
 from service.settings import Settings
-from service.starting import CannotStart
+from service.starting import bound
 from service.upkeep import upkeep
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
 
 def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises `CannotStart` and what else `assemble` raises, before it listens."""
-    listener = _bind(settings.host, settings.port)
-    with listener:
+    with bound(settings) as listener:
         parts = assemble(settings)
         if parts.admin.made:
             file = settings.folder / ADMIN_KEY_FILE
@@ -104,20 +103,6 @@ class _Server(uvicorn.Server):
         winding = asyncio.create_task(self._parts.generation.wind_down(self._parts.settings.grace))
         await super().shutdown(sockets)
         await winding
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A socket that holds the port; nobody can connect before the server listens on it."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        raise CannotStart(
-            f"cannot listen on {host}:{port}: {error.strerror}; set THUMBTUNE_HOST or THUMBTUNE_PORT"
-        ) from None
-    return listener
 
 
 def _body_limit(settings: Settings, path: str) -> int:

@@ -23,7 +23,7 @@ from service.auth import AdminKey
 from service.children import Child
 from service.operator import ADMIN_KEY_FILE, address
 from service.settings import Settings
-from service.starting import alone
+from service.starting import alone, bound
 from service.valkey import Valkey
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,9 @@ class GaveUp(Exception):
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code. Raises `CannotStart`."""
     with alone(settings.folder / "serve.lock", "`thumbtune serve`"):
+        # The API of a supervisor that was killed ends by itself, once its running answers have.
+        with alone(settings.folder / "api.lock", "API", patience=settings.grace + BEYOND_GRACE_SECONDS):
+            bound(settings).close()
         return Supervisor(settings).run()
 
 

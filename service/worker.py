@@ -38,7 +38,7 @@ class Habits:
 
     rules: Rules = field(default_factory=Rules)
     attempts: int = 3
-    lease: float = 60.0
+    lease: float = 30.0
     poll: float = 1.0
     pause: float = 0.5
     longest_pause: float = 15.0
