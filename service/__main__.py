@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import adapters.errors
@@ -23,6 +24,7 @@ from service.auth import NoSuchUser
 from service.operator import CallFailed, operator_of
 from service.settings import BadSetting, Settings
 from service.starting import CannotStart
+from service.tastes import TASTES
 from service.valkey import ServerFailed
 
 Command = Callable[[Settings, argparse.Namespace], int]
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("id", help="the user")
     export.add_argument("--version", type=int, help="which version; default: the active one")
     export.add_argument("--to", type=Path, help="the file to write; default: <id>-<version>.zip here")
-    _command(commands, "demo", demo, "a simulated user teaches the running service a taste")
+    _add_demo(_command(commands, "demo", demo, "a simulated user teaches the running service a taste"))
     _command(commands, "settings", settings_, "list every setting: meaning, default, range and present value")
     return parser
 
@@ -103,6 +105,52 @@ def _add_users(among: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _command(among, "list", users_list, "every user: id, messages, thumbs, active version")
     remove = _command(among, "remove", users_remove, "delete a user and everything of theirs")
     remove.add_argument("id")
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument(
+        "--taste", choices=TASTES, default="second-person", help="what the user likes; default: %(default)s"
+    )
+    demo.add_argument(
+        "--url", help="the service's address; default: as THUMBTUNE_HOST and THUMBTUNE_PORT say"
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo-results"), help="folder of the results; default: %(default)s"
+    )
+    demo.add_argument(
+        "--seed",
+        type=_between(int, 0, 1e9),
+        default=1,
+        help="of answers and mistaken thumbs; default: %(default)s",
+    )
+    demo.add_argument(
+        "--minutes",
+        type=_between(float, 0.01, 1e4),
+        default=10.0,
+        help="what takes longer is left out; default: %(default)g",
+    )
+    demo.add_argument(
+        "--max-tokens",
+        type=_between(int, 1, 1e6),
+        default=96,
+        help="longest answer, in tokens; default: %(default)s",
+    )
+    demo.add_argument(
+        "--remove", action="store_true", help="delete the user, and what was learnt, at the end"
+    )
+
+
+def _between(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
+    def number(word: str) -> float:
+        try:
+            value = kind(word)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}, not {word!r}")
+        return value
+
+    return number
 
 
 def _log(settings: Settings) -> None:
@@ -159,10 +207,11 @@ def export_(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def demo(settings: Settings, _: argparse.Namespace) -> int:
+def demo(settings: Settings, arguments: argparse.Namespace) -> int:
     from service import demo
 
-    return demo.run(settings)
+    given = {each.name: getattr(arguments, each.name) for each in fields(demo.Options)}
+    return demo.run(settings, demo.Options(**given))
 
 
 def settings_(settings: Settings, _: argparse.Namespace) -> int:

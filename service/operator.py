@@ -82,7 +82,8 @@ def operator_of(settings: Settings) -> Operator:
             key = file.read_text().strip()
         except OSError as error:
             raise CallFailed(
-                f"there is no admin key: {file} cannot be read ({error.strerror}), and THUMBTUNE_ADMIN_KEY is unset"
+                f"there is no admin key: {file} cannot be read ({error.strerror}), and THUMBTUNE_ADMIN_KEY is unset; "
+                "`thumbtune serve` makes one when it first starts"
             ) from error
     return Operator(address(settings), key)
 
