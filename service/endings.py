@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from feedback.connection import StoreFull, StoreUnavailable
+from feedback.events import UnknownMessage
 from feedback.messages import MessageLog
 from service.presence import Closed, Presence
 
@@ -44,3 +45,7 @@ class Endings:
                         await asyncio.sleep(0.2)
         except Closed:
             pass  # the user is being deleted, and so is this message
+        except UnknownMessage:
+            if reason != "cancelled":
+                raise
+            # Redis went away before it took the beginning: there is nothing to end.
