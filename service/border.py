@@ -11,19 +11,20 @@ import time
 import traceback
 from collections.abc import Callable
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ApiError, as_api_error, respond, unforeseen
+from service.errors import as_api_error, respond, unforeseen
 from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 
-class TooLarge(ApiError):
-    """The body is larger than this call takes."""
+class TooLarge(HTTPException):
+    """The body is larger than this call takes. An HTTPException, for the framework passes on no others from a body."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(413, "body_too_large", f"the body is larger than {limit} bytes; send less")
+        super().__init__(413, f"the body is larger than {limit} bytes; send less")
 
 
 class Border:

@@ -98,6 +98,8 @@ def as_api_error(error: Exception) -> ApiError | None:
     """What callers are told of an error; None for one that nobody foresaw."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, HTTPException):
+        return from_http(error.status_code, str(error.detail))
     for known in type(error).__mro__:
         if entry := TABLE.get(known):
             status, code, *words = entry
@@ -143,6 +145,8 @@ def from_validation(errors: Sequence[Any]) -> ApiError:
 def from_http(status: int, detail: str) -> ApiError:
     """What the framework itself refuses."""
     words = {
+        400: ("invalid_body", "the body cannot be read; send JSON in UTF-8"),
+        413: ("body_too_large", detail),
         404: ("not_found", "there is no such call; /docs lists all of them"),
         405: ("method_not_allowed", "this call is not made with this method; /docs says with which"),
     }

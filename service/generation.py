@@ -218,9 +218,23 @@ class Generation:
             if not answers.live:
                 self._flights.discard(answers)
 
+    def _abandon(self) -> None:
+        for answers in self._flights:
+            for index in list(answers.live):
+                answers.put(Piece(index, "", 0, "error", EngineFailed("the engine has stopped")))
+        self._flights.clear()
+
     # On the thread.
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            if not self._inbox.closed:  # it has failed: nobody is to wait for what will not come
+                assert self._loop is not None
+                self._loop.call_soon_threadsafe(self._abandon)
+
+    def _serve(self) -> None:
         while True:
             for command in self._inbox.take(wait=not self._engine.busy):
                 command()
@@ -261,7 +275,9 @@ class Generation:
 
     def _take(self, token: Token) -> tuple[Answers, Piece] | None:
         """What one token adds to its answer, if that is anything to be told."""
-        row = self._rows[token.request]
+        row = self._rows.get(token.request)
+        if row is None:
+            return None  # a step may yield two tokens of one answer, and a stop string was met in the first
         if token.finish == "error":
             return self._fail(token.request, token.error or EngineFailed("the model failed"))
         if not row.tokens:

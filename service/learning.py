@@ -52,11 +52,16 @@ def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
 
 @contextmanager
 def _overtaking(parts: Parts, uid: str) -> Iterator[None]:
-    """If the block ends the running round, the store will take nothing from that round either."""
-    before = parts.rounds.current(uid)
+    """If the block ends a running round, the store will take nothing from that round either."""
+    before = _overtaken(parts, uid)
     yield
-    if before and before.state == "running" and parts.rounds.get(uid, before.id).reason == "overtaken":
+    if _overtaken(parts, uid) - before:
         parts.store.overtake(uid)
+
+
+def _overtaken(parts: Parts, uid: str) -> set[str]:
+    """Which of the newest two rounds were: a withdrawal asks for a new one beside the one that it ends."""
+    return {round.id for round in parts.rounds.list(uid, 2) if round.reason == "overtaken"}
 
 
 def _shaped_any(parts: Parts, uid: str, message_id: str) -> bool:

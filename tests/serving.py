@@ -35,6 +35,12 @@ class Api:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False, **options)
 
+    def call(self, method, path, key=None, **more):
+        """One call with this key; bytes are sent as they are."""
+        word = key.encode() if isinstance(key, str) else key
+        headers = {"Authorization": b"Bearer " + word} if key else {}
+        return httpx.request(method, self.url + path, headers=headers, timeout=60, trust_env=False, **more)
+
     def user(self, id=None):
         """A client for a new user."""
         with self.client(ADMIN) as admin:
