@@ -12,11 +12,11 @@ answers to a prompt are drawn or left out together.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -35,11 +35,10 @@ class Estimate:
     def of(cls, values: Sequence[float]) -> Estimate:
         """Of at least one value."""
         assert values
-        sample = np.asarray(values, dtype=float)
-        draws = np.random.default_rng(SEED).integers(len(sample), size=(RESAMPLES, len(sample)))
-        means = sample[draws].mean(axis=1)
-        low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return cls(float(sample.mean()), float(low), float(high))
+        draw = random.Random(SEED).choices
+        means = sorted(fmean(draw(values, k=len(values))) for _ in range(RESAMPLES))
+        beyond = round(RESAMPLES * (1 - CONFIDENCE) / 2)
+        return cls(fmean(values), means[beyond], means[-1 - beyond])
 
     @classmethod
     def of_difference(cls, before: Sequence[float], after: Sequence[float]) -> Estimate:
