@@ -72,11 +72,12 @@ class Policy:
                 a.detach().to(model.device).clone().requires_grad_(),
                 b.detach().to(model.device).clone().requires_grad_(),
             )
-            for name, (a, b) in adapter.weights.items()
+            for name in model.layers
+            for a, b in [adapter.weights[name]]
         }
 
     def parameters(self) -> list[Tensor]:
-        """A and B of every module, in the model's order."""
+        """A and B of every module, in the model's order: an optimiser's state is kept by position."""
         return [factor for pair in self.factors.values() for factor in pair]
 
     def adapter(self) -> Adapter:
