@@ -18,7 +18,7 @@ def model(tmp_path_factory):
 
 
 def test_the_parameters_have_one_order_whatever_the_adapters(model):
-    """A version read from disk has its modules in another order than a fresh one, and gets the same optimiser's state."""
+    """A version read from disk has its modules in another order than a fresh one, and goes on with its optimiser."""
     fresh = Adapter.fresh(model.lora_shape(4, 8.0), torch.Generator().manual_seed(1))
     turned = Adapter(fresh.shape, dict(reversed(fresh.weights.items())))
     for one, other in zip(Policy(model, fresh).parameters(), Policy(model, turned).parameters(), strict=True):
