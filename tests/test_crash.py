@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from serving import events
 from supervised import served, until
 
 KILLS = 3
@@ -38,13 +39,31 @@ class Person(threading.Thread):
                     self.rate(id, turn)
 
     def chat(self, turn):
-        """The id of an answer that came whole."""
+        """The id of an answer that came whole, and has text to rate."""
         body = {"messages": [{"role": "user", "content": f"{self.number}, {turn}"}], "max_tokens": 6}
-        reply = self.call("POST", "/v1/chat/completions", body)
-        if reply is None:
+        whole = self.stream(body) if self.number % 2 else self.at_once(body)
+        if whole is None:
             return None
-        self.answers[reply["id"]] = reply["choices"][0]["message"]["content"]
-        return reply["id"] if reply["choices"][0]["message"]["content"].strip() else None
+        id, text = whole
+        self.answers[id] = text
+        return id if text.strip() else None
+
+    def at_once(self, body):
+        reply = self.call("POST", "/v1/chat/completions", body)
+        return reply and (reply["id"], reply["choices"][0]["message"]["content"])
+
+    def stream(self, body):
+        """(id, text) once [DONE] is there."""
+        try:
+            with self.client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as reply:
+                if reply.status_code != 200:
+                    return self.refused(reply)
+                *chunks, last = events(reply)
+        except (httpx.TransportError, ValueError):  # cut off, be it before the first event
+            return self.refused()
+        if last != "[DONE]":
+            return self.refused()
+        return chunks[0]["id"], "".join(each["choices"][0]["delta"].get("content") or "" for each in chunks)
 
     def rate(self, id, turn):
         """Until it is acknowledged: as often as it takes."""
@@ -59,16 +78,15 @@ class Person(threading.Thread):
         try:
             reply = self.client.request(method, path, json=body)
         except httpx.TransportError:
-            self.refusals += 1
-            time.sleep(0.05)
-            return None
-        if reply.status_code == 200:
-            return reply.json()
-        if reply.status_code != 503 or "Retry-After" not in reply.headers:
-            self.wrong.append(reply.text)
+            return self.refused()
+        return reply.json() if reply.status_code == 200 else self.refused(reply)
+
+    def refused(self, reply=None):
+        """Counted, and wrong unless it is a 503 that says when to come back."""
         self.refusals += 1
+        if reply is not None and (reply.status_code != 503 or "Retry-After" not in reply.headers):
+            self.wrong.append(reply.status_code)
         time.sleep(0.05)
-        return None
 
 
 @contextmanager
