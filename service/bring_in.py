@@ -32,6 +32,8 @@ from service.parts import Parts
 
 ANSWERS = 8  # neutral prompts that the adapter is tried on
 TOKENS = 64  # of each answer, at most
+# Eight short answers are few: only what is plainly broken differs so much from the base's.
+LIMITS = GateConfig(empty_rise=0.25, repetition_rise=0.25, cut_off_rise=0.5)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ async def _examine(parts: Parts, uid: str, adapter: Adapter) -> tuple[Verdict, d
         tokens += len(answer)
     share = sum(entropies) / max(sum(base_entropies), 1e-9)
     kl = sum(kls) / len(kls)
-    checks = soundness(tried.side, base.side, kl_base=kl, entropy_share=share, config=GateConfig())
+    checks = soundness(tried.side, base.side, kl_base=kl, entropy_share=share, config=LIMITS)
     return Verdict(checks), {"kl": kl, "kl_per_token": sum(kls) / tokens, "entropy": sum(entropies) / tokens}
 
 

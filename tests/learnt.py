@@ -23,7 +23,7 @@ class Trainer:
         model = load(ModelConfig(str(tiny_model(api.data.parent / "tiny"))), api.data, lambda _: None)
         self.shape = model.lora_shape(8, 16.0)
         self.redis = connect(api.redis_url)
-        self.uid = self.redis.hget("thumbtune:ids", user.id)
+        self.uid = str(self.redis.hget("thumbtune:ids", user.id))
         self.store = AdapterStore(api.data / "adapters", Base(model.name, model.digest))
         self.ratings, self.rounds = Ratings(self.redis), Rounds(self.redis)
 
@@ -61,7 +61,9 @@ class Trainer:
         self.rounds.request(self.uid)
         queue, claims = Queue(self.redis), Claims(self.redis)
         queue.mark_due(queue.claim("test"))
-        while (claim := claims.take("test", Rules(enough=1), 60)).uid != self.uid:
-            pass  # other tests' users stay locked
+        claim = claims.take("test", Rules(enough=1), 60)
+        while claim and claim.uid != self.uid:
+            claim = claims.take("test", Rules(enough=1), 60)  # other tests' users stay locked
+        assert claim
         standing = self.ratings.standing(self.uid)
         return claim, self.rounds.start(claim, [(each.message_id, each.revision) for each in standing])

@@ -130,6 +130,7 @@ def wait_ready(api, seconds=60):
 @contextmanager
 def alone(folder, **settings):
     """An `Api` with a strong Redis of its own."""
+    folder.mkdir(exist_ok=True)
     with (
         server(folder / "redis", appendonly="yes", appendfsync="always") as url,
         running(folder / "data", url, **settings) as api,
