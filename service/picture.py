@@ -31,20 +31,20 @@ def png(course: Course) -> bytes:
 
 def _draw_exams(axes: Axes, course: Course) -> None:
     thumbs = [exam.thumbs for exam in course.exams]
-    for name, colour, values in (
-        ("score", SCORE, [exam.scores for exam in course.exams]),
-        ("accepted by the strict test", ACCEPTED, [exam.accepted for exam in course.exams]),
-    ):
-        found = [Estimate.of(each) for each in values]
-        means = [each.mean for each in found]
-        spans = [[each.mean - each.low for each in found], [each.high - each.mean for each in found]]
-        axes.errorbar(thumbs, means, yerr=spans, color=colour, marker="o", capsize=4, label=name)
+    found = [Estimate.of(exam.scores) for exam in course.exams]
+    means = [each.mean for each in found]
+    spans = [[each.mean - each.low for each in found], [each.high - each.mean for each in found]]
+    axes.errorbar(thumbs, means, yerr=spans, color=SCORE, marker="o", capsize=4, label="score")
+    accepted = [Estimate.of(exam.accepted).mean for exam in course.exams]
+    axes.plot(
+        thumbs, accepted, color=ACCEPTED, marker=".", linestyle="--", label="accepted by the strict test"
+    )
     versions = [f"version {exam.version}" if exam.version else "base model" for exam in course.exams]
     axes.set_xticks(thumbs, [f"{count}\n{version}" for count, version in zip(thumbs, versions, strict=True)])
     axes.set(
         title=f"“{course.taste}” on {len(course.before.marked)} prompts never rated", xlabel="thumbs given"
     )
-    axes.set(ylim=(0, 1), ylabel="mean, with its 95 % interval")
+    axes.set(ylim=(0, 1), ylabel="mean (bars: 95 % interval)")
     axes.legend(loc="upper left", frameon=False)
 
 
