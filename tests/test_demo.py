@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from supervised import ROOT, served
 
 from service.course import Seen
 from service.demo import PARTS, _outcome
+from tests.supervised import ROOT, served
 
 
 def demo(env, *words):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny import tiny_model
 
 from adapters.adapter import Adapter
 from adapters.model import ModelConfig, load
 from adapters.policy import Policy
+from tests.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
