@@ -9,16 +9,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from candidates import BASE, SHAPE, candidate
-from servers import server
-from serving import environment, free_port
-from tiny import tiny_model
 
 from adapters.store import AdapterStore
 from feedback import keys
 from feedback.connection import connect
 from service.auth import Accounts, new_uid
 from service.settings import Settings
+from tests.candidates import BASE, SHAPE, candidate
+from tests.servers import server
+from tests.serving import ADMIN, environment, free_port
+from tests.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -190,9 +190,8 @@ def test_a_data_folder_that_cannot_be(tmp_path):
 @pytest.mark.slow
 def test_a_burst_learns_what_is_due_and_ends(tmp_path):
     """A real round on the tiny model, in a trainer process of its own, and the adapter that it made in the store."""
-    from records import add_user, answered
-
     from feedback.ratings import Ratings
+    from tests.records import add_user, answered
 
     with server(tmp_path / "redis", appendonly="yes", appendfsync="always") as url, connect(url) as redis:
         env = environment(tmp_path / "data", url, 1, max_tokens=8)

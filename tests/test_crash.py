@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from serving import events
-from supervised import served, until
+
+from tests.serving import events
+from tests.supervised import served, until
 
 KILLS = 3
 

@@ -384,6 +384,7 @@ def test_redis_gone_in_the_middle_of_a_round_is_waited_for(tmp_path):
             back = threading.Event()
 
             def kill():
+                assert valkey.child is not None
                 valkey.child.wait(0.0)
                 threading.Timer(1.0, back.set).start()
 
