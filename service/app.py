@@ -52,7 +52,13 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
                     "%d cut-off answers could not be put into the log; the next start marks them", left
                 )
 
-    app = FastAPI(title="thumbtune", version="0.1.0", lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="thumbtune",
+        version="0.1.0",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        strict_content_type=False,
+    )
     app.state.parts = parts
     for module in (chat, messages, feedback, adapter, me, users, operator):
         app.include_router(module.router)

@@ -139,7 +139,13 @@ def from_validation(errors: Sequence[Any]) -> ApiError:
         "this field is not known here; leave it out" if first["type"] == "extra_forbidden" else first["msg"]
     )
     what = what.removeprefix("Value error, ")
-    return ApiError(400, "invalid_value", f"{param or 'the body'}: {what}", param)
+    if param:
+        return ApiError(400, "invalid_value", f"{param}: {what}", param)
+    if first["type"] == "value_error":  # one of our own, about the body as a whole
+        return ApiError(400, "invalid_value", what)
+    return ApiError(
+        400, "invalid_body", "the body must be a JSON object, with Content-Type: application/json"
+    )
 
 
 def from_http(status: int, detail: str) -> ApiError:

@@ -1,7 +1,6 @@
 """Versions and rounds as a trainer makes them, for tests of an API beside which no trainer runs."""
 
 import torch
-from tiny import tiny_model
 
 from adapters.adapter import Adapter
 from adapters.model import ModelConfig, load
@@ -11,6 +10,7 @@ from feedback.connection import connect
 from feedback.queue import Queue
 from feedback.ratings import Ratings
 from feedback.rounds import Rounds
+from tests.tiny import tiny_model
 
 PASSED = {"passed": True, "checks": [{"name": "reward", "value": 1.0, "limit": 0.0, "passed": True}]}
 HELD = {"passed": False, "checks": [{"name": "reward", "value": -1.0, "limit": 0.0, "passed": False}]}

@@ -38,7 +38,7 @@ class Api:
     def call(self, method, path, key=None, **more):
         """One call with this key; bytes are sent as they are."""
         word = key.encode() if isinstance(key, str) else key
-        headers = {"Authorization": b"Bearer " + word} if key else {}
+        headers = {b"Authorization": b"Bearer " + word} if key else {}
         return httpx.request(method, self.url + path, headers=headers, timeout=60, trust_env=False, **more)
 
     def user(self, id=None):

@@ -7,11 +7,11 @@ import zipfile
 import pytest
 import safetensors.torch
 import torch
-from learnt import HELD, Trainer
-from serving import ask, problem
 
 from adapters.errors import Overtaken
 from feedback.events import RoundOvertaken
+from tests.learnt import HELD, Trainer
+from tests.serving import ask, problem
 
 
 @pytest.fixture

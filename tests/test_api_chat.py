@@ -7,6 +7,7 @@ import time
 import openai
 import pytest
 
+from tests.learnt import Trainer
 from tests.serving import alone, ask, events, problem, running
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -61,9 +62,9 @@ def test_the_official_client_gets_its_own_errors(api, user):
         client.chat.completions.create(model="personal", messages=HELLO)
     assert error.value.code == "invalid_api_key" and error.value.type == "authentication_error"
     client = official(api, user.key)
-    with pytest.raises(openai.BadRequestError) as error:
+    with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model="gpt-4", messages=HELLO)
-    assert error.value.param == "model" and "'personal' or 'base'" in error.value.body["message"]
+    assert refused.value.param == "model" and "'personal' or 'base'" in refused.value.message
 
 
 def test_an_answer_is_in_the_log_with_all_that_made_it(user):
@@ -193,6 +194,22 @@ def test_an_answer_ends_where_the_context_does(user):
     assert answer["usage"]["total_tokens"] == 512 and answer["choices"][0]["finish_reason"] == "length"
 
 
+def test_an_answer_finishes_on_the_version_that_it_began_with(api, user):
+    asked = {**LONG, "max_tokens": 300}
+    with Trainer(api, user) as trainer:
+        before = ask(user, **asked)["choices"][0]["message"]["content"]
+        text, versions = "", set()
+        with user.stream("POST", "/v1/chat/completions", json={**asked, "stream": True}) as response:
+            for event in events(response):
+                if not versions:
+                    assert trainer.publish() == 1
+                if event != "[DONE]":
+                    versions.add(event["adapter_version"])
+                    text += event["choices"][0]["delta"].get("content", "")
+        assert (text, versions) == (before, {0})
+        assert ask(user)["adapter_version"] == 1
+
+
 def test_messages_are_listed_newest_first_page_by_page(user):
     ids = [ask(user, str(number), max_tokens=1)["id"] for number in range(5)]
     first = user.get("/v1/messages", params={"limit": 2}).json()
@@ -217,7 +234,7 @@ def test_a_stream_that_is_left_frees_its_place_and_is_kept_as_far_as_it_was_sent
             received += event["choices"][0]["delta"].get("content", "")
             if len(received) > 20:
                 break
-    wait_until(lambda: gauge(api, "answers_running") == 0, 0.5)
+    wait_until(lambda: gauge(api, "answers_running") == 0)
     message = user.get("/v1/messages").json()["data"][0]
     assert message["finish_reason"] == "cancelled"
     assert message["answer"].startswith(received) and len(message["answer"]) < 400
@@ -226,7 +243,7 @@ def test_a_stream_that_is_left_frees_its_place_and_is_kept_as_far_as_it_was_sent
 def test_a_whole_answer_that_nobody_waits_for_is_cancelled_and_empty(api, user):
     with pytest.raises(Exception, match="timed out"):
         user.post("/v1/chat/completions", json={**LONG, "n": 8}, timeout=0.3)
-    wait_until(lambda: gauge(api, "answers_running") == 0, 0.5)
+    wait_until(lambda: gauge(api, "answers_running") == 0)
     kept = {(each["finish_reason"], each["answer"]) for each in user.get("/v1/messages").json()["data"]}
     assert kept == {("cancelled", "")}
 

@@ -6,10 +6,10 @@ import threading
 import time
 
 import pytest
-from servers import server
-from serving import alone, ask, events, problem, running
 
 from feedback.connection import connect
+from tests.servers import server
+from tests.serving import alone, ask, events, problem, running
 
 FIELDS = {
     "message_id", "rating", "tags", "comment", "correction", "revision", "state", "adapter_version", "used_in",

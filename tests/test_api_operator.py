@@ -3,8 +3,9 @@
 import threading
 
 import pytest
-from servers import server
-from serving import alone, ask, events, problem, running
+
+from tests.servers import server
+from tests.serving import alone, ask, events, problem, running
 
 OPEN = ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"]
 CALLS = {

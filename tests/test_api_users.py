@@ -142,7 +142,7 @@ def test_nothing_is_left_of_a_user_who_goes(tmp_path):
         ada.put(f"/v1/messages/{answer['id']}/feedback", json={"rating": "up", "comment": "a secret remark"})
         ada.post("/v1/adapter/rounds")
         kept = ask(bob, "an open question")
-        files = {path.read_bytes() for path in (tmp_path / "redis").rglob("*") if path.is_file()}
+        files = [path.read_bytes() for path in (tmp_path / "redis").rglob("*") if path.is_file()]
         assert any(b"very secret" in data for data in files)
         with connect(api.redis_url) as redis:
             uid = redis.hget("thumbtune:ids", "ada")
