@@ -27,7 +27,8 @@ from adapters.slots import Owner
 from adapters.store import Candidate
 from feedback.gate import GateConfig, Side, Verdict, soundness
 from feedback.ppo import per_token_kl
-from service.generation import Ask, Stopping
+from service.answers import Ask
+from service.generation import Stopping
 from service.parts import Parts
 
 ANSWERS = 8  # neutral prompts that the adapter is tried on

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from feedback.connection import StoreUnavailable
-from service.generation import Answers, Piece
+from service.answers import Answers, Piece
 from service.parts import Parts
 from service.plan import Plan
 

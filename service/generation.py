@@ -13,19 +13,18 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from adapters.engine import Engine, PromptTooLong, Request, Token
+from adapters.engine import Engine, PromptTooLong, Token
+from service.answers import Answers, Ask, Finish, Piece
 from service.metrics import Metrics
 from service.text import AnswerText
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Finish = Literal["stop", "length", "cancelled", "error"]
-
 
 class Busy(Exception):
     """More answers are running and waiting than the service takes on."""
@@ -37,49 +36,6 @@ class Stopping(Exception):
 
 class EngineFailed(Exception):
     """The engine could not go on with this answer; the cause is in the log."""
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One answer wanted: what the engine needs, whose it is, and the strings that end it."""
-
-    request: Request
-    uid: str
-    stops: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some more of answer `index`: text (may be empty), the tokens made so far, and how it ended if it has."""
-
-    index: int
-    text: str
-    tokens: int
-    finish: Finish | None = None
-    error: Exception | None = None
-
-
-class Answers:
-    """The answers to one chat, on the event loop: iterate to get pieces until every one has ended."""
-
-    def __init__(self, asks: Sequence[Ask]) -> None:
-        self.asks = asks
-        self.live = set(range(len(asks)))
-        self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
-        self._open = len(asks)  # answers whose end has not been read
-
-    def put(self, piece: Piece) -> None:
-        """Called by `Generation`; pieces of an answer that has ended are dropped."""
-        if piece.index in self.live:
-            if piece.finish:
-                self.live.remove(piece.index)
-            self._pieces.put_nowait(piece)
-
-    async def __aiter__(self) -> AsyncIterator[Piece]:
-        while self._open:
-            piece = await self._pieces.get()
-            self._open -= piece.finish is not None
-            yield piece
 
 
 @dataclass

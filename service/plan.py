@@ -18,8 +18,8 @@ from adapters.model import BaseModel
 from adapters.sampling import Sampling
 from adapters.store import AdapterStore
 from feedback.events import Message, new_message_id
+from service.answers import Ask
 from service.errors import ApiError
-from service.generation import Ask
 from service.schemas import ChatRequest
 from service.settings import Settings
 

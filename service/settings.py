@@ -58,7 +58,7 @@ class Settings:
     """All settings, checked. `Settings.read()` takes them from the environment."""
 
     # where things are
-    data: Path = _setting(DATA, "the data folder", "path")
+    data: Path = _setting(DATA, "the data folder", "path")  # noqa: RUF009 - a field, like all the others
     host: str = _setting("127.0.0.1", "address that the API listens on", "address")
     port: int = _setting(8000, "port that the API listens on", "port", low=1, high=65535)
     redis_url: str | None = _setting(

@@ -8,8 +8,10 @@ import time
 import pytest
 
 from feedback.connection import connect
+from feedback.messages import MessageLog
+from tests.records import message
 from tests.servers import server
-from tests.serving import alone, ask, events, problem, running
+from tests.serving import alone, ask, problem, running
 
 FIELDS = {
     "message_id", "rating", "tags", "comment", "correction", "revision", "state", "adapter_version", "used_in",
@@ -87,16 +89,14 @@ def test_somebody_elses_message_is_404_like_one_that_never_was(api, user, method
     assert user.post("/v1/feedback", json={"message_id": theirs, "rating": "up"}).status_code == 404
 
 
-def test_an_answer_that_still_runs_is_409(user):
-    body = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 450, "n": 8}
-    with user.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
-        stream = events(response)
-        id = next(stream)["id"]
-        refused = user.put(f"/v1/messages/{id}/feedback", json={"rating": "up"})
-        for _ in stream:
-            pass
-    problem(refused, 409, "message_not_ended")
-    assert rate(user, id)["state"] == "queued"
+def test_an_answer_that_still_runs_is_409(api, user):
+    with connect(api.redis_url) as redis:
+        uid, log = redis.hget("thumbtune:ids", user.id), MessageLog(redis)
+        log.begin(uid, message("msg_running"))
+        problem(user.put("/v1/messages/msg_running/feedback", json={"rating": "up"}), 409, "message_not_ended")
+        assert user.get("/v1/messages/msg_running").json()["finish_reason"] is None
+        log.finish(uid, "msg_running", "There.", "stop")
+    assert rate(user, "msg_running")["state"] == "queued"
 
 
 def test_nothing_can_be_learnt_from_an_empty_answer(user):

@@ -12,12 +12,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from adapters.errors import UnknownVersion
+from service.answers import Piece
 from service.auth import Account
 from service.callers import Running, User, Writer
 from service.chat import Chat
 from service.disconnect import ClientGone, while_connected
 from service.errors import as_api_error, body_of, unforeseen
-from service.generation import Piece
 from service.parts import Parts
 from service.plan import PERSONAL
 from service.schemas import ChatRequest
