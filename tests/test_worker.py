@@ -330,8 +330,9 @@ def test_at_its_start_a_trainer_retires_what_a_withdrawn_rating_shaped(setting):
     setting.rate(8)
     setting.burst()
     setting.records.ratings.withdraw(UID, setting.messages[0])
+    setting.gate = HELD  # so that no new version replaces the old one
     setting.burst()
-    assert states(setting.store) == {1: "retired", 2: "active"}
+    assert states(setting.store) == {1: "retired", 2: "held"} and setting.store.head(UID).active == 0
     assert len(setting.store.version(UID, 2).trained_on) == 7 and setting.tasks[1].start == 0
 
 
@@ -390,7 +391,7 @@ def test_redis_gone_in_the_middle_of_a_round_is_waited_for(tmp_path):
 
             setting.during = kill
             setting.rate(8)
-            trainer = threading.Thread(target=setting.burst)
+            trainer = threading.Thread(target=setting.burst, daemon=True)
             trainer.start()
             assert back.wait(10)
             valkey.start()  # in the main thread: it dies with the thread that started it
@@ -410,7 +411,7 @@ def test_a_trainer_without_redis_waits_and_then_works(tmp_path):
             setting = Setting(redis, tmp_path)
             setting.rate(8)
             valkey.stop()
-            trainer = threading.Thread(target=setting.burst)
+            trainer = threading.Thread(target=setting.burst, daemon=True)
             trainer.start()
             time.sleep(0.5)
             assert trainer.is_alive()
