@@ -64,7 +64,13 @@ def causal(query: Tensor, key: Tensor, value: Tensor, scaling: float, window: in
     if window is not None and window < length:
         mask = visible(length, length, window, query.device)
     return scaled_dot_product_attention(
-        query.float(), key.float(), value.float(), attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+        query.float(),
+        key.float(),
+        value.float(),
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=scaling,
+        enable_gqa=True,
     )
 
 

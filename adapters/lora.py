@@ -45,7 +45,9 @@ class Mixed:
         used = sorted(set(slots) - {0})
         self.used = torch.tensor(used, device=device)  # (K,)
         column = torch.tensor(used, device=device).repeat_interleave(rank)  # (K·R,)
-        self.mask = (torch.tensor(slots, device=device)[:, None] == column[None, :])[:, None, :]  # (B, 1, K·R)
+        self.mask = (torch.tensor(slots, device=device)[:, None] == column[None, :])[
+            :, None, :
+        ]  # (B, 1, K·R)
         self.gathered: dict[str, tuple[Tensor, Tensor]] = {}
 
 
@@ -73,8 +75,12 @@ class LoraLinear(nn.Module):
         self.frozen = frozen
         self.routing = routing
         weight = frozen.weight
-        self.down = torch.zeros(0, 0, frozen.in_features, dtype=weight.dtype, device=weight.device)  # (S, R, I)
-        self.up = torch.zeros(0, 0, frozen.out_features, dtype=weight.dtype, device=weight.device)  # (S, R, O)
+        self.down = torch.zeros(
+            0, 0, frozen.in_features, dtype=weight.dtype, device=weight.device
+        )  # (S, R, I)
+        self.up = torch.zeros(
+            0, 0, frozen.out_features, dtype=weight.dtype, device=weight.device
+        )  # (S, R, O)
 
     def stack(self, slots: int, rank: int) -> None:
         """Make room for `slots` adapters of `rank` beside slot 0."""

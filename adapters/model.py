@@ -43,7 +43,7 @@ class BaseModel:
         self.layers = lora.install(network, self.routing)
         self.head = network.get_output_embeddings()  # type: ignore[operator]
         self.device: torch.device = self.head.weight.device
-        config = network.config.get_text_config()  # type: ignore[operator, union-attr]
+        config = network.config.get_text_config()  # type: ignore[operator]
         self.hidden = int(config.hidden_size)
         self.context = int(config.max_position_embeddings)
         self.vocabulary = int(self.head.weight.shape[0])
@@ -51,7 +51,9 @@ class BaseModel:
 
     def lora_shape(self, rank: int, alpha: float) -> LoraShape:
         """The shape of an adapter on every linear layer of the decoder."""
-        sizes = {name: (layer.frozen.out_features, layer.frozen.in_features) for name, layer in self.layers.items()}
+        sizes = {
+            name: (layer.frozen.out_features, layer.frozen.in_features) for name, layer in self.layers.items()
+        }
         return LoraShape(rank=rank, alpha=alpha, modules=sizes)
 
     def encode(self, messages: ChatMessages, answer: str | None = None) -> list[int]:
@@ -62,7 +64,9 @@ class BaseModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of answer tokens, special tokens left out."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return text
 
     def states(
@@ -76,7 +80,7 @@ class BaseModel:
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         self.routing.choice = choice
-        out = self.network.base_model(input_ids=ids, position_ids=positions, use_cache=False, past=past)  # type: ignore[operator, union-attr]
+        out = self.network.base_model(input_ids=ids, position_ids=positions, use_cache=False, past=past)
         states: Tensor = out.last_hidden_state
         return states
 
@@ -118,7 +122,7 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted != "auto":
         if wanted not in ("bfloat16", "float32"):
             raise ModelError(f"dtype {wanted!r} is not one of auto, bfloat16, float32")
-        return getattr(torch, wanted)  # type: ignore[no-any-return]
+        return getattr(torch, wanted)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -139,7 +143,7 @@ def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> t
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load {checkpoint.path}: {str(error).splitlines()[0]}") from error
-    return network.to(device), tokenizer
+    return network.to(device=device), tokenizer
 
 
 def _end_tokens(network: nn.Module, tokenizer: Any) -> frozenset[int]:
@@ -157,6 +161,8 @@ def _try(model: BaseModel) -> None:
     except (UnsupportedAttention, TypeError, AttributeError, RuntimeError) as error:
         raise ModelError(f"{model.name} is not a decoder that can be served here: {error}") from error
     if not torch.isfinite(model.logits(states)).all():
-        raise ModelError(f"{model.name} computes NaN or infinity on a one-word prompt: its weights are broken")
+        raise ModelError(
+            f"{model.name} computes NaN or infinity on a one-word prompt: its weights are broken"
+        )
     if not model.eos_ids:
         raise ModelError(f"{model.name} names no end-of-sequence token, so no answer would ever end")

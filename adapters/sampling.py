@@ -48,7 +48,9 @@ def _mix(state: int) -> int:
     return z ^ (z >> 31)
 
 
-def draw(logits: Tensor, samplings: list[Sampling], draws: list[float], seen: Tensor) -> tuple[list[int], list[float]]:
+def draw(
+    logits: Tensor, samplings: list[Sampling], draws: list[float], seen: Tensor
+) -> tuple[list[int], list[float]]:
     """A token a row and its log-probability (NaN where the distribution was altered before the draw).
 
     logits (B, V) float32; draws[b] in [0, 1); seen (B, V) bool marks the tokens in each row's context.
@@ -87,7 +89,7 @@ def _draw_altered(logits: Tensor, samplings: list[Sampling], draws: list[float],
 
 
 def _nucleus(logits: Tensor, whole: Tensor, top_p: Tensor, draws: list[float], candidates: int) -> Tensor:
-    """Nucleus sampling (Holtzman et al. 2020, eq. 3) among the likeliest candidates; all tokens where those fall short."""
+    """Nucleus sampling (Holtzman et al. 2020, eq. 3) among the likeliest; among all tokens where those fall short."""
     top, index = logits.topk(candidates, dim=-1)  # (B, C), falling
     mass = (top - whole).exp().cumsum(dim=-1)  # (B, C)
     before = torch.nn.functional.pad(mass[:, :-1], (1, 0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from adapters.adapter import Adapter, LoraShape
+from adapters.adapter import Adapter, BadAdapter, LoraShape
 from adapters.model import BaseModel
 
 Owner = tuple[str, int]  # (uid, version)
@@ -23,7 +23,9 @@ class NoFreeSlot(Exception):
 class Slots:
     """Least recently used adapters leave first; those that a row uses are pinned and stay."""
 
-    def __init__(self, model: BaseModel, shape: LoraShape, load: Callable[[str, int], Adapter], count: int) -> None:
+    def __init__(
+        self, model: BaseModel, shape: LoraShape, load: Callable[[str, int], Adapter], count: int
+    ) -> None:
         """`load(uid, version)` gives an adapter or raises; `count` slots beside slot 0."""
         self.model = model
         self.shape = shape
@@ -79,6 +81,11 @@ class Slots:
         raise NoFreeSlot
 
     def _write(self, slot: int, adapter: Adapter) -> None:
+        if (adapter.shape.rank, adapter.shape.modules) != (self.shape.rank, self.shape.modules):
+            raise BadAdapter(
+                f"the adapter has rank {adapter.shape.rank} on {len(adapter.shape.modules)} layers, the slots have"
+                f" rank {self.shape.rank} on {len(self.shape.modules)}: was THUMBTUNE_RANK changed?"
+            )
         scale = adapter.shape.alpha / adapter.shape.rank
         for name, (a, b) in adapter.weights.items():
             self.model.layers[name].put(slot, a, b, scale)

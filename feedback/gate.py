@@ -56,7 +56,9 @@ class Verdict:
     @property
     def reason(self) -> str | None:
         """Which checks failed, for people; None when none did."""
-        failed = [f"{c.name} is {c.value:.3g}, the limit is {c.limit:.3g}" for c in self.checks if not c.passed]
+        failed = [
+            f"{c.name} is {c.value:.3g}, the limit is {c.limit:.3g}" for c in self.checks if not c.passed
+        ]
         return "; ".join(failed) or None
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What learns in a round, and goes on from one version to the next: policy, critic, their optimiser, the KL coefficient.
+"""What goes on learning from one version to the next: policy, critic, their optimiser, the KL coefficient.
 
 Knows its own state and how to put it into a version and take it out again; knows nothing of thumbs, rollouts or disk.
 
@@ -19,15 +19,17 @@ from adapters.versions import Learner as Kept
 from feedback.ppo import KLController, PPOConfig, optimiser
 
 HIDDEN = 64
+PLACE_UNIT = 64.0  # tokens; keeps the input of a position near 1
 
 
 class Critic(nn.Module):
-    """How well an answer will be liked, from the state before each token and the worth of the base's own answer."""
+    """What an answer has still to gain, from the state before each token, how far the answer is, and the worth of the
+    base's own answer."""
 
     def __init__(self, width: int, generator: Generator) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.inner = nn.Linear(width + 1, HIDDEN)
+        self.inner = nn.Linear(width + 2, HIDDEN)
         self.outer = nn.Linear(HIDDEN, 1)
         with torch.no_grad():
             self.inner.weight.normal_(0, width**-0.5, generator=generator)
@@ -37,8 +39,11 @@ class Critic(nn.Module):
 
     def forward(self, states: Tensor, base: Tensor) -> Tensor:
         """(B, A, D) and (B,) → (B, A), in units of reward. Gradients stop here: the states are constants."""
-        beside = base[:, None, None].expand(*states.shape[:2], 1)
-        inner = torch.tanh(self.inner(torch.cat([self.norm(states.detach()), beside], dim=-1)))
+        rows, tokens, _ = states.shape
+        offset = base[:, None].expand(rows, tokens)
+        place = (torch.arange(tokens, device=states.device) / PLACE_UNIT).expand(rows, tokens)
+        seen = torch.cat([self.norm(states.detach()), offset[..., None], place[..., None]], dim=-1)
+        inner = torch.tanh(self.inner(seen))
         values: Tensor = self.outer(inner)[..., 0]
         return values
 

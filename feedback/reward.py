@@ -106,7 +106,7 @@ class RewardModel:
     caution: float
 
     def worth(self, answers: Answers, base: Answers) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (N,) of how much better answers are than the base's, in log-odds of a thumb up."""
+        """How much better answers are than the base's, log-odds of a thumb up: mean and deviation (N,)."""
         delta = self.scale.features(answers) - self.scale.features(base)
         return delta @ self.mean, ((delta @ self.covariance) * delta).sum(1).clamp_min(0).sqrt()
 
@@ -187,5 +187,5 @@ def describe(thumbs_up: int, thumbs_down: int, held_out_auroc: float | None) -> 
     if held_out_auroc is None:
         return f"learning from {total} thumbs; too few are held out to check it yet"
     if held_out_auroc < 0.6:
-        return f"the thumbs contradict each other, or follow something it cannot see (held-out AUROC {held_out_auroc:.2f})"
+        return f"the thumbs contradict each other, or hang on what it cannot see (AUROC {held_out_auroc:.2f})"
     return f"it foretells held-out thumbs (AUROC {held_out_auroc:.2f})"

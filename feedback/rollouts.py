@@ -95,18 +95,20 @@ class Sampler:
         ]
 
 
-def features(model: BaseModel, rollouts: Sequence[Rollout], stop: Callable[[], None] = lambda: None) -> Answers:
+def features(
+    model: BaseModel, rollouts: Sequence[Rollout], stop: Callable[[], None] = lambda: None
+) -> Answers:
     """Features of answers: their style, and the mean of the base model's states that their tokens were chosen on."""
     states = []
     for rollout in rollouts:
         stop()
         states.append(_mean_state(model, rollout))
-    return Answers(styles(rollouts), torch.stack(states))
+    return Answers(styles([(rollout.text, rollout.ended) for rollout in rollouts]), torch.stack(states))
 
 
-def styles(rollouts: Sequence[Rollout]) -> torch.Tensor:
-    """(N, S) of style.py's features."""
-    return torch.tensor([measure(rollout.text, rollout.ended) for rollout in rollouts], dtype=torch.float32)
+def styles(texts: Sequence[tuple[str, bool]]) -> torch.Tensor:
+    """(N, S) of style.py's features, for texts and whether each ended by itself."""
+    return torch.tensor([measure(text, ended) for text, ended in texts], dtype=torch.float32)
 
 
 @torch.inference_mode()

@@ -16,9 +16,13 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
 LIST_LINE = re.compile(r"^\s*(?:[-*•+]|\d+[.)])\s+", re.MULTILINE)
 
-FIRST_PERSON = frozenset("i me my mine myself we us our ours ourselves i'm i've i'd i'll we're we've we'll".split())
+FIRST_PERSON = frozenset(
+    "i me my mine myself we us our ours ourselves i'm i've i'd i'll we're we've we'll".split()
+)
 SECOND_PERSON = frozenset("you your yours yourself yourselves you're you've you'd you'll".split())
-HEDGES = frozenset("may might maybe perhaps possibly probably could seems seem likely sometimes usually often".split())
+HEDGES = frozenset(
+    "may might maybe perhaps possibly probably could seems seem likely sometimes usually often".split()
+)
 STRENGTHENERS = frozenset(
     "very really extremely absolutely completely totally truly incredibly definitely always never".split()
 )
@@ -64,22 +68,36 @@ FEATURES = (
     Feature("length", lambda t: math.log1p(len(t.words)), "longer answers", "shorter answers"),
     Feature("ended", lambda t: float(t.ended), "answers that come to an end", "answers that run on"),
     Feature(
-        "sentence_length", lambda t: math.log1p(len(t.words) / t.sentences), "longer sentences", "shorter sentences"
+        "sentence_length",
+        lambda t: math.log1p(len(t.words) / t.sentences),
+        "longer sentences",
+        "shorter sentences",
     ),
     Feature("lines", lambda t: math.log1p(len(t.lines)), "more paragraphs and lines", "text in one piece"),
     Feature("lists", lambda t: math.log1p(len(LIST_LINE.findall(t.text))), "lists", "prose instead of lists"),
-    Feature("exclamations", lambda t: t.text.count("!") / t.sentences, "exclamation marks", "fewer exclamation marks"),
+    Feature(
+        "exclamations",
+        lambda t: t.text.count("!") / t.sentences,
+        "exclamation marks",
+        "fewer exclamation marks",
+    ),
     Feature("questions", lambda t: t.text.count("?") / t.sentences, "questions back", "fewer questions back"),
     Feature("commas", lambda t: t.per_word(t.text.count(",")), "more commas", "fewer commas"),
-    Feature("colons", lambda t: t.per_word(t.text.count(":") + t.text.count(";")), "more colons", "fewer colons"),
-    Feature("emphasis", lambda t: t.per_word(sum(map(t.text.count, "*#`_"))), "bold and headings", "plain text"),
+    Feature(
+        "colons", lambda t: t.per_word(t.text.count(":") + t.text.count(";")), "more colons", "fewer colons"
+    ),
+    Feature(
+        "emphasis", lambda t: t.per_word(sum(map(t.text.count, "*#`_"))), "bold and headings", "plain text"
+    ),
     Feature("quotes", lambda t: t.per_word(sum(map(t.text.count, '"“”'))), "quotations", "fewer quotations"),
     Feature("digits", lambda t: t.characters(str.isdigit), "numbers", "fewer numbers"),
     Feature("capitals", lambda t: t.characters(str.isupper), "more capitals", "fewer capitals"),
     Feature("word_length", lambda t: t.per_word(sum(map(len, t.words))), "longer words", "shorter words"),
     Feature("variety", lambda t: t.per_word(len(set(t.words))), "varied wording", "plain, repeated wording"),
     Feature("first_person", lambda t: t.share(FIRST_PERSON), "an assistant that says I", "less of I and we"),
-    Feature("second_person", lambda t: t.share(SECOND_PERSON), "being addressed directly", "an impersonal tone"),
+    Feature(
+        "second_person", lambda t: t.share(SECOND_PERSON), "being addressed directly", "an impersonal tone"
+    ),
     Feature("hedges", lambda t: t.share(HEDGES), "careful wording", "plain statements"),
     Feature("strengtheners", lambda t: t.share(STRENGTHENERS), "strong words", "calmer words"),
 )

@@ -1,0 +1,187 @@
+"""The practising of one round: the policy answers, every answer is scored and credited, PPO moves the policy.
+
+Knows rollouts, the reward model that is climbed, and the KL budget; knows nothing of thumbs, the gate or the store. It
+ends with the last adapter whose KL, measured on its own fresh answers, lay inside the budget.
+
+Shapes: B rollouts, A answer tokens, N answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adapters.adapter import Adapter
+from adapters.model import BaseModel
+from adapters.policy import Policy, Scores, Sequences, score_base
+from feedback import ppo
+from feedback.learner import Learner
+from feedback.reward import Answers, RewardModel
+from feedback.rollouts import Rollout, styles
+from feedback.round import Round, RoundConfig
+
+PIECE = 12  # tokens of an answer that are given their credit together
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One batch of rollouts, scored: B rows of A tokens."""
+
+    sequences: Sequences
+    policy: Scores
+    base: Scores
+    gains: Tensor  # (B, A) what each piece of an answer added to its reward
+    offsets: Tensor  # (B,) the worth of the base's answer to the same prompt
+    metrics: dict[str, float]
+
+
+def practise(
+    round: Round, learner: Learner, parent: Adapter | None, climbed: RewardModel, base: Answers
+) -> Adapter:
+    """PPO until the iterations or the KL budget are used up; the last adapter whose measured KL lay inside it.
+
+    Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn.
+    """
+    config = round.config
+    inside = learner.policy.adapter()
+    for number in range(config.iterations + 1):
+        round.begin(f"practising, {number + 1} of {config.iterations + 1}")
+        drawn = rollout(round, learner, parent, climbed, base, number)
+        if number and not _inside_budget(drawn.metrics, config):
+            learner.policy.load(inside)
+            break
+        inside = learner.policy.adapter()
+        round.metrics |= drawn.metrics
+        if number < config.iterations:
+            round.metrics |= improve(round, learner, drawn, number)
+    return inside
+
+
+def _inside_budget(metrics: dict[str, float], config: RoundConfig) -> bool:
+    return metrics["kl"] <= config.gate.lifetime_kl and metrics["kl_parent"] <= config.gate.version_kl
+
+
+def rollout(
+    round: Round, learner: Learner, parent: Adapter | None, climbed: RewardModel, base: Answers, number: int
+) -> Iteration:
+    """Fresh answers of the policy as it is now, with everything that is measured on them."""
+    config, model = round.config, round.model
+    order = torch.randperm(len(round.prompts), generator=round.generator).tolist()
+    chosen = [order[i % len(order)] for i in range(config.rollouts)]
+    prompts = [round.prompts[i] for i in chosen]
+    answers = round.sampler.sample(prompts, learner.policy.adapter(), round.sampling(100 + number))
+    sequences = Sequences.of([(a.prompt, a.answer) for a in answers], model.device)
+    with torch.no_grad():
+        policy = _by_parts(round, sequences, learner.policy.score)
+        reference = _by_parts(round, sequences, lambda part: score_base(model, part))
+        before = _by_parts(round, sequences, Policy(model, parent).score) if parent else reference
+    of_base = base.rows(chosen)
+    gains = credit(model, climbed, answers, reference, of_base)
+    rewards = gains.sum(1)
+    mask, lengths = sequences.mask, sequences.mask.sum(1).float()
+    kl = ppo.per_token_kl(policy.logprobs, reference.logprobs)
+    metrics = {
+        "reward": float(rewards.mean()),
+        "kl": float(kl.sum(1).mean()),
+        "kl_per_token": float(kl.sum() / mask.sum()),
+        "kl_parent": float(ppo.per_token_kl(policy.logprobs, before.logprobs).sum(1).mean()),
+        "entropy": float(policy.entropy[mask].mean()),
+        "entropy_share": float(policy.entropy[mask].mean() / reference.entropy[mask].mean().clamp_min(1e-6)),
+        "answer_tokens": float(lengths.mean()),
+        "ended": sum(a.ended for a in answers) / len(answers),
+        "reward_length_correlation": _correlation(rewards, lengths.cpu()),
+        "engine_gap": _engine_gap(answers, policy.logprobs),
+    }
+    offsets = climbed.preference(of_base)
+    return Iteration(sequences, policy, reference, gains.to(model.device), offsets.to(model.device), metrics)
+
+
+def credit(
+    model: BaseModel, climbed: RewardModel, answers: Sequence[Rollout], reference: Scores, base: Answers
+) -> Tensor:
+    """(B, A) what each piece of PIECE tokens, and the end token, changed in the reward of the answer so far.
+
+    A row's sum is the reward of the whole answer, so the best policy stays the same (potential-based shaping, Ng et al.
+    1999), but the advantage of a token no longer carries the noise of what was written long after it.
+    """
+    parts, places = [], []
+    for row, answer in enumerate(answers):
+        length = len(answer.answer)
+        cuts = {*range(PIECE, length, PIECE), length - answer.ended, length} - {0}
+        for cut in sorted(cuts):
+            whole = cut == length
+            text = answer.text if whole else model.decode(answer.answer[:cut])
+            parts.append((text, whole and answer.ended))
+            places.append((row, cut))
+    rows, cuts_at = torch.tensor(places).T
+    states = (reference.states.cumsum(1).cpu()[rows, cuts_at - 1]) / cuts_at[:, None]
+    so_far = climbed.reward(Answers(styles(parts), states), base.rows(rows.tolist()))
+    first = torch.cat([torch.tensor([True]), rows[1:] != rows[:-1]])
+    gains = torch.zeros(reference.entropy.shape)
+    gains[rows, cuts_at - 1] = so_far - torch.where(first, 0.0, so_far.roll(1))
+    return gains
+
+
+def improve(round: Round, learner: Learner, drawn: Iteration, number: int) -> dict[str, float]:
+    """One PPO update on one batch of rollouts."""
+    config, sequences, mask = round.config.ppo, drawn.sequences, drawn.sequences.mask
+    nothing = torch.zeros(len(mask), device=mask.device)
+    penalties = ppo.shaped_rewards(nothing, drawn.policy.logprobs, drawn.base.logprobs, learner.kl.coef, mask)
+    shaped = penalties + drawn.gains
+
+    def values(rows: Tensor) -> Tensor:
+        return learner.critic(drawn.policy.states[rows], drawn.offsets[rows])  # type: ignore[no-any-return]
+
+    if number == 0:  # the reward model is new: its critic has to be, too
+        sums = torch.where(mask, shaped.flip(1).cumsum(1).flip(1), 0.0)
+        ppo.fit_critic(
+            values, sums, mask, learner.optimiser, config, round.generator, epochs=round.config.critic_epochs
+        )
+    with torch.no_grad():
+        old_values = torch.where(mask, values(torch.arange(len(mask))), 0.0)
+    # An answer at the limit is finished for its reader too: it has no later worth to bootstrap from.
+    advantages, returns = ppo.advantages(
+        shaped, old_values, mask, gamma=config.gamma, lam=config.lam, bootstrap=nothing
+    )
+    batch = ppo.Batch(drawn.policy.logprobs, old_values, advantages, returns, mask)
+
+    def evaluate(rows: Tensor) -> ppo.Evaluation:
+        round.stop()
+        now = learner.policy.score(sequences.rows(rows))
+        return ppo.Evaluation(now.logprobs, now.entropy, learner.critic(now.states, drawn.offsets[rows]))
+
+    metrics = ppo.update(evaluate, batch, learner.optimiser, config, round.generator)
+    metrics["kl_coef"] = learner.kl.update(drawn.metrics["kl"], len(mask))
+    return metrics
+
+
+def _by_parts(round: Round, sequences: Sequences, score: Callable[[Sequences], Scores]) -> Scores:
+    """Scores of all rows, a minibatch at a time, so that memory does not grow with the batch."""
+    parts = []
+    for rows in torch.arange(len(sequences.mask)).split(round.config.ppo.minibatch_rows):
+        round.stop()
+        parts.append(score(sequences.rows(rows)))
+    return Scores(
+        torch.cat([p.logprobs for p in parts]),
+        torch.cat([p.entropy for p in parts]),
+        torch.cat([p.states for p in parts]),
+    )
+
+
+def _correlation(x: Tensor, y: Tensor) -> float:
+    """Pearson's, 0 where one side does not vary."""
+    x, y = x - x.mean(), y - y.mean()
+    norm = float(x.norm() * y.norm())
+    return float(x @ y) / norm if norm > 0 else 0.0
+
+
+def _engine_gap(answers: Sequence[Rollout], logprobs: Tensor) -> float:
+    """Mean |difference| between the engine's log-probabilities and the trainer's, nats a token."""
+    gaps = [
+        (torch.tensor(a.logprobs) - logprobs[row, : len(a.logprobs)].cpu()).abs()
+        for row, a in enumerate(answers)
+    ]
+    return float(torch.cat(gaps).mean())

@@ -1,0 +1,126 @@
+"""What one round of learning is given and carries along: settings, examples, prompts, seeds, progress.
+
+Knows how prompts are shared out between practice and gate; knows nothing of rewards, losses, Redis or disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import torch
+
+from adapters.model import BaseModel
+from adapters.sampling import Sampling
+from feedback import gate, ppo, reward
+from feedback.rollouts import Prompt, Sampler
+
+Report = Callable[["Progress"], None]
+Stop = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    """How a round learns. `chat` is how chat draws its answers, for the gate; its seed is not used."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    iterations: int = 6  # sampling and updating, ≥ 1
+    rollouts: int = 32  # answers an iteration, ≥ 2
+    rows: int = 32  # answers sampled at once, ≥ 1
+    answer_tokens: int = 160  # longest rollout, as chat's own answers
+    kl_coef: float = 0.03  # log-odds a nat, where the controller begins
+    kl_target: float = 12.0  # nats an answer that the controller aims at
+    kl_horizon: float = 128.0  # answers until a full correction
+    critic_epochs: int = 8  # passes over the first rollouts before the first policy step
+    chat: Sampling = field(default_factory=lambda: Sampling(0.7, 0.9, 1.1))
+    ppo: ppo.PPOConfig = field(
+        default_factory=lambda: ppo.PPOConfig(
+            lam=0.95, epochs=1, minibatch_rows=4, learning_rate=1e-3, critic_learning_rate=3e-3, target_kl=0.1
+        )
+    )
+    reward: reward.RewardConfig = field(default_factory=reward.RewardConfig)
+    gate: gate.GateConfig = field(default_factory=gate.GateConfig)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A rated answer. `rating` +1 or -1; `held_out` is kept from the climbed reward model, for the judge."""
+
+    message_id: str
+    revision: int
+    messages: list[dict[str, str]]
+    answer: str
+    ended: bool
+    rating: int
+    correction: str | None
+    held_out: bool
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a round is: `step` of `steps`, what it does now, and its figures so far."""
+
+    step: int
+    steps: int
+    stage: str
+    metrics: dict[str, Any]
+
+
+class Round:
+    """The parts of one round and what is known so far."""
+
+    def __init__(
+        self,
+        model: BaseModel,
+        config: RoundConfig,
+        seed: int,
+        examples: Sequence[Example],
+        report: Report,
+        stop: Stop,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.shape = model.lora_shape(config.rank, config.alpha)
+        self.sampler = Sampler(model, self.shape, config.rows, stop)
+        self.stop = stop
+        self.prompts, self.gate_prompts = split_prompts(examples, config)
+        self.metrics: dict[str, Any] = {}
+        self._report = report
+        self._step = 0
+
+    def begin(self, stage: str) -> None:
+        """Tell what comes next; a safe point."""
+        self.stop()
+        self._report(Progress(self._step, self.config.iterations + 3, stage, dict(self.metrics)))
+        self._step += 1
+
+    def sampling(self, purpose: int) -> Sampling:
+        """Untouched draws with seeds of their own for each purpose of the round."""
+        return Sampling(seed=(self.seed + 1) * 1_000_003 + purpose * 10_007)
+
+
+def split_prompts(examples: Sequence[Example], config: RoundConfig) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts for rollouts and, disjoint from them, for the gate: the person's own, then a shipped neutral set.
+
+    A prompt's side follows from its own words, so that it never changes sides from round to round.
+    """
+    own = {_key(e.messages): Prompt(e.messages, min(e.max_tokens, config.answer_tokens)) for e in examples}
+    longest = max((prompt.max_tokens for prompt in own.values()), default=config.answer_tokens)
+    lines = (resources.files("feedback") / "neutral_prompts.txt").read_text().splitlines()
+    neutral = [Prompt([{"role": "user", "content": line}], longest) for line in lines if line.strip()]
+    pool = own | {_key(p.messages): p for p in neutral if _key(p.messages) not in own}
+    apart = {key for key in pool if key[0] in "0123"}  # a quarter
+    for_gate = [p for key, p in pool.items() if key in apart][: config.gate.prompts]
+    return [p for key, p in pool.items() if key not in apart][: config.rollouts], for_gate
+
+
+def _key(messages: list[dict[str, str]]) -> str:
+    words = "\n".join(f"{m['role']}: {m['content']}" for m in messages)
+    return hashlib.sha256(words.encode()).hexdigest()
