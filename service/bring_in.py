@@ -7,6 +7,7 @@ engine, as one more owner among the rows, so that chats go on meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass
@@ -76,10 +77,9 @@ async def _examine(parts: Parts, uid: str, adapter: Adapter) -> tuple[Verdict, d
 
     await parts.generation.run(take_a_slot)
     try:
-        tried = await _answers(parts, uid, owner)
+        tried, base = await asyncio.gather(_answers(parts, uid, owner), _answers(parts, uid, None))
     finally:
         await parts.generation.run(lambda engine: engine.slots.unpin(owner))
-    base = await _answers(parts, uid, None)
     kls, entropies, base_entropies, tokens = [], [], [], 0
     for prompt, answer in zip(tried.prompts, tried.answers, strict=True):
         # One answer at a time: the rows of the chats wait for no more than that.
