@@ -22,7 +22,7 @@ from service import welcome
 from service.auth import AdminKey
 from service.children import Child
 from service.operator import ADMIN_KEY_FILE, address
-from service.settings import Settings
+from service.settings import Settings, part_environment
 from service.starting import alone, bound
 from service.valkey import Valkey
 
@@ -59,8 +59,8 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._valkey = Valkey(settings.folder) if settings.redis_url is None else None
-        self._api = Child("the API", _part("api"))
-        self._trainer = Child("the trainer", _part("trainer"))
+        self._api = Child("the API", _part("api"), env=part_environment())
+        self._trainer = Child("the trainer", _part("trainer"), env=part_environment())
         self._stop = threading.Event()
         self._hurry = threading.Event()
 

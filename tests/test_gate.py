@@ -1,0 +1,80 @@
+"""The gate's checks, each by itself, and the bound by numbers that can be reckoned."""
+
+import math
+
+import pytest
+import torch
+
+from feedback.gate import GateConfig, Side, judge, lower_bound, repeated
+
+CONFIG = GateConfig()
+GOOD = ["A plain answer that says one thing and then another."] * 10
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def verdict(difference=1.0, texts=GOOD, ended=None, base_texts=GOOD, base_ended=None, **measured):
+    noise = torch.linspace(-0.1, 0.1, 10)
+    figures = {"kl_base": 5.0, "kl_parent": 5.0, "entropy_share": 1.0} | measured
+    return judge(
+        noise + difference,
+        torch.zeros(10),
+        Side(texts, ended or [True] * 10),
+        Side(base_texts, base_ended or [True] * 10),
+        config=CONFIG,
+        generator=generator(),
+        **figures,
+    )
+
+
+def failed(verdict):
+    return [check.name for check in verdict.checks if not check.passed]
+
+
+def test_a_better_candidate_passes():
+    assert verdict().passed
+    assert verdict().reason is None
+    assert len(verdict().to_json()["checks"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"difference": 0.0}, "reward difference"),
+        ({"difference": -1.0}, "reward difference"),
+        ({"difference": math.nan}, "reward difference"),
+        ({"kl_base": CONFIG.lifetime_kl + 0.1}, "KL to the base"),
+        ({"kl_base": math.nan}, "KL to the base"),
+        ({"kl_parent": CONFIG.version_kl + 0.1}, "KL to the parent"),
+        ({"texts": [*GOOD[:9], " \n"]}, "empty"),
+        ({"texts": ["so it goes and " * 20] * 10}, "repeated"),
+        ({"ended": [False] * 2 + [True] * 8}, "cut off"),
+        ({"entropy_share": 0.2}, "entropy"),
+    ],
+)
+def test_each_check_holds_a_candidate_back_by_itself(change, name):
+    (only,) = failed(verdict(**change))
+    assert only.startswith(name) or name in only
+    assert name in (verdict(**change).reason or "")
+
+
+def test_a_base_that_is_no_better_is_no_reproach():
+    ended = [False] * 9 + [True]
+    assert verdict(ended=ended, base_ended=ended).passed
+
+
+def test_the_bound_lies_below_the_mean_by_what_the_prompts_scatter():
+    # 400 differences, half 0 and half 2: mean 1, standard error 0.05; 90 % one-sided: 1 - 1.2816 · 0.05 = 0.936
+    differences = torch.tensor([0.0, 2.0] * 200)
+    assert lower_bound(differences, 0.9, generator()) == pytest.approx(0.936, abs=0.006)
+    assert lower_bound(torch.ones(24), 0.9, generator()) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("", 0.0), ("one two three", 0.0), ("a b c d", 0.0), ("a b c d a b c d", 1 / 5), ("x x x x x x", 2 / 3)],
+)
+def test_repeated_four_grams_by_hand(text, share):
+    assert repeated(text) == pytest.approx(share)

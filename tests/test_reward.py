@@ -1,0 +1,152 @@
+"""The reward model: by hand, on made-up people, and where thumbs say little."""
+
+import math
+
+import pytest
+import torch
+
+from feedback.reward import Answers, RewardConfig, Scale, auroc, describe, fit
+from feedback.style import FEATURES
+
+S = len(FEATURES)
+D = 24
+CONFIG = RewardConfig()
+
+
+def answers(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Answers(torch.randn(n, S, generator=generator), torch.randn(n, D, generator=generator))
+
+
+def person(made, feature, flipped=0.0, seed=1):
+    """Thumbs of somebody who likes a high value of one style feature."""
+    up = (made.style[:, feature] > 0).float()
+    slips = torch.rand(len(up), generator=torch.Generator().manual_seed(seed)) < flipped
+    return torch.where(slips, 1 - up, up)
+
+
+def model_of(made, up, config=CONFIG):
+    return fit(made, up, Scale.of(made, config), config)
+
+
+def test_one_weight_and_one_thumb_by_hand():
+    """One feature x = 1, bias held at 0, prior deviation 1, no slips: w solves (1 - σ(w)) - w = 0."""
+    config = RewardConfig(components=0, style_std=1.0, bias_std=1e-6, flip=0.0)
+    made = Answers(torch.zeros(1, S), torch.zeros(1, D))
+    made.style[0, 2] = 1.0
+    scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=3.0)
+    model = fit(made, torch.ones(1), scale, config)
+    w = float(model.mean[2])
+    assert w == pytest.approx(0.4010581, abs=1e-6)  # σ(0.4010581) = 0.5989419 = 1 - w
+    # Laplace: variance = 1 / (1 + σ(1 - σ)) = 1 / (1 + 0.2402100)
+    assert float(model.covariance[2, 2]) == pytest.approx(1 / 1.2402105, abs=1e-5)
+    assert float(model.mean.abs().sum()) == pytest.approx(w, abs=1e-6), "nothing else was said"
+
+
+def test_no_thumbs_give_the_prior():
+    made = answers(20)
+    model = fit(made.rows([]), torch.zeros(0), Scale.of(made, CONFIG), CONFIG)
+    assert not model.mean.any()
+    assert model.covariance.diagonal()[:S].sqrt().tolist() == pytest.approx([CONFIG.style_std] * S)
+    assert (model.reward(made, answers(20, seed=2)) < 0).all(), "nothing is known, so nothing is better for sure"
+
+
+@pytest.mark.parametrize(("thumbs", "least"), [(8, 0.6), (40, 0.8)])
+def test_a_taste_is_found_from_few_thumbs_with_slips_among_them(thumbs, least):
+    test = answers(400, seed=9)
+    areas = []
+    for seed in range(20):
+        made = answers(thumbs, seed)
+        model = model_of(made, person(made, feature=4, flipped=0.1, seed=seed))
+        areas.append(auroc(model.preference(test), person(test, 4)))
+    assert sum(areas) / len(areas) > least
+
+
+def test_more_thumbs_make_it_surer():
+    few, many = answers(8), answers(200)
+    at = answers(50, seed=3), answers(50, seed=4)
+    unsure = model_of(few, person(few, 4)).worth(*at)[1]
+    sure = model_of(many, person(many, 4)).worth(*at)[1]
+    assert float(sure.mean()) < 0.7 * float(unsure.mean())
+
+
+@pytest.mark.parametrize("kind", [0.0, 1.0])
+def test_alike_thumbs_do_not_run_away(kind):
+    made = answers(64)
+    model = model_of(made, torch.full((64,), kind))
+    assert float(model.mean.abs().max()) < 0.5 * CONFIG.style_std
+
+
+def test_contradictory_thumbs_cancel():
+    once = answers(10)
+    made = Answers(once.style.repeat(2, 1), once.states.repeat(2, 1))
+    model = model_of(made, torch.tensor([1.0] * 10 + [0.0] * 10))
+    assert float(model.mean.abs().max()) < 1e-6
+
+
+def test_reward_is_relative_to_the_base_and_below_the_mean():
+    made = answers(40)
+    model = model_of(made, person(made, 4))
+    x, base = answers(10, seed=5), answers(10, seed=6)
+    mean, std = model.worth(x, base)
+    assert torch.allclose(model.reward(x, base), mean - CONFIG.caution * std)
+    assert torch.allclose(model.reward(x, x), torch.zeros(10), atol=1e-6)
+    assert torch.allclose(model.worth(base, x)[0], -mean, atol=1e-5)
+
+
+def test_no_reward_beyond_what_was_seen():
+    made = answers(40)
+    model = model_of(made, person(made, 4))
+    far, farther = answers(1, seed=5), answers(1, seed=5)
+    far.style[0, 4], farther.style[0, 4] = 20.0, 2000.0
+    base = answers(1, seed=6)
+    assert torch.equal(model.reward(far, base), model.reward(farther, base))
+
+
+def test_a_feature_that_never_varied_counts_for_nothing():
+    made = answers(30)
+    made.style[:, 7] = 2.5
+    model = model_of(made, person(made, 4))
+    changed = answers(1, seed=8)
+    before = model.preference(changed)
+    changed.style[0, 7] = 99.0
+    assert torch.equal(model.preference(changed), before)
+
+
+def test_auroc_by_hand():
+    scores, up = torch.tensor([0.9, 0.4, 0.4, 0.1]), torch.tensor([1.0, 1.0, 0.0, 0.0])
+    # pairs (up, down): 0.9>0.4, 0.9>0.1, 0.4=0.4 half, 0.4>0.1 → 3.5 of 4
+    assert auroc(scores, up) == pytest.approx(3.5 / 4)
+    assert auroc(scores, up, least=3) is None
+    assert auroc(scores, torch.ones(4)) is None
+
+
+def test_beliefs_name_what_is_liked():
+    made = answers(100)
+    model = model_of(made, person(made, feature=4))
+    strongest = max(model.beliefs(), key=lambda belief: belief[1])
+    assert strongest[0] == FEATURES[4].name
+    assert strongest[2] > 2
+
+
+@pytest.mark.parametrize(
+    ("ups", "downs", "area", "words"),
+    [
+        (1, 1, None, "too early"),
+        (9, 0, None, "all 9 thumbs are up"),
+        (0, 9, None, "all 9 thumbs are down"),
+        (5, 5, None, "too few are held out"),
+        (20, 20, 0.5, "contradict"),
+        (20, 20, 0.8, "0.80"),
+    ],
+)
+def test_it_says_how_far_it_is_to_be_trusted(ups, downs, area, words):
+    assert words in describe(ups, downs, area)
+
+
+def test_a_scale_of_few_answers_is_finite():
+    for n in (1, 2, 3):
+        made = answers(n)
+        model = model_of(made, torch.ones(n))
+        assert torch.isfinite(model.reward(answers(5, seed=1), answers(5, seed=2))).all()
+        assert all(math.isfinite(weight) for _, weight, _ in model.beliefs())
