@@ -98,7 +98,7 @@ class Round:
     def begin(self, stage: str) -> None:
         """Tell what comes next; a safe point."""
         self.stop()
-        self._report(Progress(self._step, self.config.iterations + 3, stage, dict(self.metrics)))
+        self._report(Progress(self._step, self.config.iterations + 4, stage, dict(self.metrics)))
         self._step += 1
 
     def sampling(self, purpose: int) -> Sampling:

@@ -1,0 +1,235 @@
+"""A whole round on the tiny model: what it measures, keeps, refuses, and that it is the same every time."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from adapters.adapter import Adapter
+from adapters.model import ModelConfig, load
+from adapters.policy import Sequences, score_base
+from adapters.sampling import Sampling
+from adapters.store import AdapterStore, Base
+from feedback import practice
+from feedback.gate import GateConfig
+from feedback.learner import Learner
+from feedback.ppo import KLController, PPOConfig
+from feedback.rollouts import Prompt, Sampler, features
+from feedback.round import Example, Round, RoundConfig, split_prompts
+from feedback.trainer import read_taste, run_round
+from tests.tiny import tiny_model
+
+UID = "u1"
+CONFIG = RoundConfig(
+    rank=4, iterations=2, rollouts=8, rows=8, answer_tokens=24,
+    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4),
+)  # fmt: skip
+METRICS = {
+    "thumbs", "reward_before", "reward_after", "reward_model_auroc", "kl", "kl_per_token", "entropy", "seconds",
+    "approx_kl", "clipfrac", "policy_loss", "value_loss", "explained_variance",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tiny_model(tmp_path_factory.mktemp("model"))
+    return load(ModelConfig(str(folder), "cpu", "float32"), folder, lambda _: None)
+
+
+@pytest.fixture
+def store(model, tmp_path):
+    made = AdapterStore(tmp_path / "adapters", Base(model.name, model.digest))
+    made.create(UID)
+    return made
+
+
+def examples(n=12):
+    """Somebody who likes exclamation marks."""
+    return [
+        Example(
+            message_id=f"m{i}", revision=1, messages=[{"role": "user", "content": f"Question {i}?"}],
+            answer="Yes! Go on!" if i % 2 else "Well, it depends on this.", ended=True, rating=1 if i % 2 else -1,
+            correction=None, held_out=i % 3 == 2, max_tokens=24,
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def learn(model, store, start=0, config=CONFIG, seed=7, given=None, report=lambda _: None, stop=lambda: None):
+    return run_round(
+        model,
+        store,
+        UID,
+        given or examples(),
+        start=start,
+        seed=seed,
+        config=config,
+        report=report,
+        stop=stop,
+    )
+
+
+def test_a_round_measures_what_the_contract_names(model, store):
+    seen = []
+    candidate = learn(model, store, report=seen.append)
+    assert METRICS <= candidate.metrics.keys()
+    assert candidate.metrics["thumbs"] == 12
+    assert candidate.metrics["first_ratio_error"] < 1e-4, "old log-probabilities are the trainer's own"
+    assert candidate.metrics["engine_gap"] < 1e-4, "in float32 engine and trainer agree"
+    assert candidate.metrics["kl"] > 0, "the policy has moved"
+    assert [(p.message_id, p.revision) for p in candidate.trained_on] == [(f"m{i}", 1) for i in range(12)]
+    assert [p.step for p in seen] == list(range(len(seen)))
+    assert all(p.steps == len(seen) for p in seen), "progress ends at its end"
+    assert len(candidate.gate["checks"]) == 7
+
+
+def test_the_same_round_gives_the_same_bits_and_another_seed_gives_others(model, store):
+    one, two, other = learn(model, store), learn(model, store), learn(model, store, seed=8)
+    assert all(torch.equal(x, y) for x, y in zip(matrices(one), matrices(two), strict=True))
+    assert one.learner_tensors.keys() == two.learner_tensors.keys()
+    assert all(torch.equal(t, two.learner_tensors[name]) for name, t in one.learner_tensors.items())
+    assert not all(torch.equal(x, y) for x, y in zip(matrices(one), matrices(other), strict=True))
+
+
+def matrices(candidate):
+    return [matrix for pair in candidate.adapter.weights.values() for matrix in pair]
+
+
+def test_a_second_round_goes_on_with_the_learners_state(model, store):
+    first = learn(model, store)
+    published = store.publish(
+        UID, dataclasses.replace(first, gate={"passed": True, "checks": []}), store.head(UID).epoch
+    )
+    tensors, meta = store.learner(UID, published)
+    assert meta["kl"]["coef"] > 0
+    steps = {float(t) for name, t in tensors.items() if name.endswith(".step")}
+    second = learn(model, store, start=published)
+    assert second.parent == published
+    later = {float(t) for name, t in second.learner_tensors.items() if name.endswith(".step")}
+    assert min(later) > min(steps), "the optimiser's moments go on where they were"
+    assert second.metrics["kl_parent"] != second.metrics["kl"]
+
+
+def test_a_round_can_be_abandoned_at_any_point(model, store):
+    class Enough(Exception):
+        pass
+
+    for limit in (0, 20, 80):
+        calls = iter(range(limit))
+
+        def stop(calls=calls):
+            if next(calls, None) is None:
+                raise Enough
+
+        with pytest.raises(Enough):
+            learn(model, store, stop=stop)
+    assert store.versions(UID) == []
+
+
+def test_the_candidate_never_lies_beyond_the_kl_budget(model, store):
+    tight = dataclasses.replace(
+        CONFIG, iterations=3, gate=GateConfig(prompts=4, lifetime_kl=0.02, version_kl=0.02)
+    )
+    hot = dataclasses.replace(tight, ppo=dataclasses.replace(tight.ppo, learning_rate=0.02))
+    candidate = learn(model, store, config=hot)
+    assert candidate.metrics["kl"] <= 0.02, "what would leave the budget is taken back"
+
+
+def test_prompts_of_gate_and_practice_are_apart_and_the_persons_own_come_first():
+    own = examples(40)
+    practise, gate = split_prompts(own, RoundConfig())
+    words = [{p.messages[0]["content"] for p in side} for side in (practise, gate)]
+    assert not words[0] & words[1]
+    mine = {e.messages[0]["content"] for e in own}
+    assert len(words[1] & mine) >= 5, "some of the person's own prompts are kept for the gate"
+    assert len(practise) == RoundConfig().rollouts and len(gate) == RoundConfig().gate.prompts
+    first = [p.messages[0]["content"] in mine for p in practise]
+    assert first == sorted(first, reverse=True), "neutral prompts only fill up"
+    again, _ = split_prompts(own[:5], RoundConfig())
+    sides = {p.messages[0]["content"] for p in again} & mine
+    assert sides <= words[0], "a prompt never changes sides"
+
+
+def test_rollouts_are_as_long_as_the_persons_own_answers():
+    short = [dataclasses.replace(e, max_tokens=9) for e in examples(4)]
+    practise, gate = split_prompts(short, CONFIG)
+    assert {p.max_tokens for p in [*practise, *gate]} == {9}
+    practise, _ = split_prompts([dataclasses.replace(short[0], max_tokens=4000)], CONFIG)
+    assert max(p.max_tokens for p in practise) == CONFIG.answer_tokens
+
+
+def begin(model, config=CONFIG):
+    round = Round(model, config, 7, examples(), lambda _: None, lambda: None)
+    learner = Learner(
+        model,
+        Adapter.fresh(round.shape, round.generator),
+        config.ppo,
+        KLController(0.03, 12.0, 128.0),
+        round.generator,
+    )
+    return round, learner
+
+
+def test_an_answers_credits_add_up_to_its_reward(model):
+    round, _ = begin(model)
+    prompts = [Prompt([{"role": "user", "content": f"Say {i}"}], 40) for i in range(6)]
+    answers = round.sampler.sample(prompts, None, Sampling(seed=3))
+    assert any(a.ended for a in answers) or any(len(a.answer) == 40 for a in answers)
+    base = features(model, round.sampler.sample(prompts, None, Sampling(seed=50)))
+    taste = read_taste(model, examples(6), features(model, answers), base, CONFIG, lambda: None)
+    sequences = Sequences.of([(a.prompt, a.answer) for a in answers], model.device)
+    gains = practice.credit(model, taste.climbed, answers, score_base(model, sequences), base)
+    whole = taste.climbed.reward(features(model, answers), base)
+    assert torch.allclose(gains.sum(1), whole, atol=1e-4)
+    assert (gains != 0).sum(1).min() > 1, "in more than one piece"
+    assert not gains[~sequences.mask].any()
+
+
+def test_the_critic_sends_no_gradient_into_the_adapter(model):
+    _, learner = begin(model)
+    sequences = Sequences.of([([1, 2, 3], [4, 5, 6])], model.device)
+    scores = learner.policy.score(sequences)
+    learner.critic(scores.states, torch.zeros(1)).sum().backward()
+    assert all(factor.grad is None for factor in learner.policy.parameters())
+    assert all(weight.grad is not None for weight in learner.critic.parameters())
+    scores.logprobs.sum().backward()
+    assert any(factor.grad is not None and factor.grad.any() for factor in learner.policy.parameters())
+
+
+def test_a_fresh_adapter_is_the_base_model_and_an_update_changes_it(model):
+    _, learner = begin(model)
+    sequences = Sequences.of([([1, 2, 3], [4, 5, 6]), ([7], [8, 9])], model.device)
+    assert torch.equal(learner.policy.score(sequences).logprobs, score_base(model, sequences).logprobs)
+    learner.policy.score(sequences).logprobs.sum().backward()
+    learner.optimiser.step()
+    assert not torch.allclose(learner.policy.score(sequences).logprobs, score_base(model, sequences).logprobs)
+
+
+@pytest.mark.parametrize("thumbs", [[1] * 8, [-1] * 8, [1, -1], [1]])
+def test_thumbs_that_say_little_are_learnt_from_without_a_crash(model, store, thumbs):
+    given = [
+        dataclasses.replace(e, rating=r, held_out=False) for e, r in zip(examples(8), thumbs, strict=False)
+    ]
+    candidate = learn(model, store, given=given)
+    assert not candidate.gate["passed"], "nobody kept a thumb to judge by: nothing is published on a guess"
+    assert candidate.metrics["reward_model_auroc"] is None
+    assert all(math.isfinite(belief["weight"]) for belief in candidate.metrics["beliefs"])
+
+
+def test_a_correction_counts_as_an_answer_that_was_wanted(model, store):
+    bad = [dataclasses.replace(e, rating=-1, answer="Well, it depends.", held_out=False) for e in examples(6)]
+    shown = [dataclasses.replace(e, correction="Yes! Go! Now!") for e in bad]
+    said = {b["feature"]: b["weight"] for b in learn(model, store, given=shown).metrics["beliefs"]}
+    unsaid = {b["feature"]: b["weight"] for b in learn(model, store, given=bad).metrics["beliefs"]}
+    assert said["exclamations"] > unsaid["exclamations"] + 0.1
+
+
+def test_the_sampler_leaves_nothing_behind_when_it_is_stopped(model):
+    def stop():
+        raise KeyboardInterrupt
+
+    sampler = Sampler(model, model.lora_shape(4, 16.0), 4, stop)
+    with pytest.raises(KeyboardInterrupt):
+        sampler.sample([Prompt([{"role": "user", "content": "Hi"}], 8)], None, Sampling())
+    assert not sampler.engine.busy
