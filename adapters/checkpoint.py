@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def _dequantize(file: Path, target: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     except OSError as error:
         raise ModelError(f"cannot read {file}: {error}") from error
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except (ValueError, KeyError, NotImplementedError, struct.error) as error:
         raise ModelError(f"{file} is not a GGUF model that transformers can read: {error}") from error
     # transformers refuses to save a model that it believes to be quantized; de-quantized it no longer is.
     del model.config.quantization_config

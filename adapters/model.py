@@ -47,6 +47,7 @@ class BaseModel:
         self.hidden = int(config.hidden_size)
         self.context = int(config.max_position_embeddings)
         self.vocabulary = int(self.head.weight.shape[0])
+        self.controls = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
         self.eos_ids = _end_tokens(network, tokenizer)
 
     def lora_shape(self, rank: int, alpha: float) -> LoraShape:
@@ -58,9 +59,18 @@ class BaseModel:
 
     def encode(self, messages: ChatMessages, answer: str | None = None) -> list[int]:
         """Token ids of a conversation up to where the assistant speaks, or with its finished answer after that."""
-        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        said = [{**message, "content": self._defused(message["content"])} for message in messages]
+        text = self.tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids if answer is None else ids + self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        if answer is None:
+            return ids
+        return ids + self.tokenizer(self._defused(answer), add_special_tokens=False)["input_ids"]
+
+    def _defused(self, content: str) -> str:
+        """What somebody wrote, with control tokens spelt so that they stay words: nobody can speak in another's role."""
+        for control in self.controls:
+            content = content.replace(control, control[0] + "\u200b" + control[1:])
+        return content
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of answer tokens, special tokens left out."""

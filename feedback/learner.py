@@ -2,7 +2,7 @@
 
 Knows its own state and how to put it into a version and take it out again; knows nothing of thumbs, rollouts or disk.
 
-Shapes: B rows, A answer tokens, D hidden.
+Shapes: B rows, A answer tokens, K numbers that the critic sees.
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ from adapters.policy import Policy
 from adapters.versions import Learner as Kept
 from feedback.ppo import KLController, PPOConfig, optimiser
 
-HIDDEN = 64
-PLACE_UNIT = 64.0  # tokens; keeps the input of a position near 1
+HIDDEN = 32
 
 
 class Critic(nn.Module):
-    """What an answer has still to gain, from the state before each token, how far the answer is, and the worth of the
-    base's own answer."""
+    """What an answer has still to gain. It sees few numbers a token (practice.py), so that it holds for prompts and
+    answers that it was not fitted on: on whole hidden states it foretold only the batch that it had seen."""
 
     def __init__(self, width: int, generator: Generator) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.inner = nn.Linear(width + 2, HIDDEN)
+        self.inner = nn.Linear(width, HIDDEN)
         self.outer = nn.Linear(HIDDEN, 1)
         with torch.no_grad():
             self.inner.weight.normal_(0, width**-0.5, generator=generator)
@@ -37,14 +35,9 @@ class Critic(nn.Module):
             self.outer.weight.zero_()
             self.outer.bias.zero_()
 
-    def forward(self, states: Tensor, base: Tensor) -> Tensor:
-        """(B, A, D) and (B,) → (B, A), in units of reward. Gradients stop here: the states are constants."""
-        rows, tokens, _ = states.shape
-        offset = base[:, None].expand(rows, tokens)
-        place = (torch.arange(tokens, device=states.device) / PLACE_UNIT).expand(rows, tokens)
-        seen = torch.cat([self.norm(states.detach()), offset[..., None], place[..., None]], dim=-1)
-        inner = torch.tanh(self.inner(seen))
-        values: Tensor = self.outer(inner)[..., 0]
+    def forward(self, seen: Tensor) -> Tensor:
+        """(B, A, K) → (B, A), in units of reward."""
+        values: Tensor = self.outer(torch.tanh(self.inner(seen)))[..., 0]
         return values
 
 
@@ -52,10 +45,17 @@ class Learner:
     """Policy and critic with one optimiser, and the controller of the KL coefficient."""
 
     def __init__(
-        self, model: BaseModel, adapter: Adapter, config: PPOConfig, kl: KLController, generator: Generator
+        self,
+        model: BaseModel,
+        adapter: Adapter,
+        seen: int,
+        config: PPOConfig,
+        kl: KLController,
+        generator: Generator,
     ) -> None:
+        """`seen`: how many numbers a token the critic is shown."""
         self.policy = Policy(model, adapter)
-        self.critic = Critic(model.hidden, generator).to(model.device)
+        self.critic = Critic(seen, generator).to(model.device)
         self.optimiser = optimiser(self.policy.parameters(), self.critic.parameters(), config)  # type: ignore[arg-type]
         self.kl = kl
 

@@ -19,11 +19,12 @@ from adapters.model import BaseModel
 from adapters.policy import Policy, Scores, Sequences, score_base
 from feedback import ppo
 from feedback.learner import Learner
-from feedback.reward import Answers, RewardModel
+from feedback.reward import Answers, RewardConfig, RewardModel
 from feedback.rollouts import Rollout, styles
 from feedback.round import Round, RoundConfig
 
 PIECE = 12  # tokens of an answer that are given their credit together
+PLACE_UNIT = 64.0  # tokens; keeps a position's number near 1
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Iteration:
     policy: Scores
     base: Scores
     gains: Tensor  # (B, A) what each piece of an answer added to its reward
-    offsets: Tensor  # (B,) the worth of the base's answer to the same prompt
+    seen: Tensor  # (B, A, K) what the critic sees before each token
     metrics: dict[str, float]
 
 
@@ -56,7 +57,7 @@ def practise(
         inside = learner.policy.adapter()
         round.metrics |= drawn.metrics
         if number < config.iterations:
-            round.metrics |= improve(round, learner, drawn, number)
+            round.metrics |= improve(round, learner, drawn)
     return inside
 
 
@@ -95,8 +96,8 @@ def rollout(
         "reward_length_correlation": _correlation(rewards, lengths.cpu()),
         "engine_gap": _engine_gap(answers, policy.logprobs),
     }
-    offsets = climbed.preference(of_base)
-    return Iteration(sequences, policy, reference, gains.to(model.device), offsets.to(model.device), metrics)
+    seen = see(climbed, reference, gains, of_base)
+    return Iteration(sequences, policy, reference, gains.to(model.device), seen.to(model.device), metrics)
 
 
 def credit(
@@ -125,7 +126,24 @@ def credit(
     return gains
 
 
-def improve(round: Round, learner: Learner, drawn: Iteration, number: int) -> dict[str, float]:
+def critic_inputs(config: RewardConfig) -> int:
+    """How many numbers a token `see` gives."""
+    return config.components + 3
+
+
+def see(climbed: RewardModel, reference: Scores, gains: Tensor, base: Answers) -> Tensor:
+    """(B, A, K): the base model's state before each token, reduced; how far the answer is; its reward so far; and the
+    worth of the base's answer, which every reward of the row is relative to."""
+    rows, tokens = gains.shape
+    place = (torch.arange(tokens) / PLACE_UNIT).expand(rows, tokens)
+    so_far = gains.cumsum(1) - gains
+    offset = climbed.preference(base)[:, None].expand(rows, tokens)
+    return torch.cat(
+        [climbed.scale.reduced(reference.states.cpu()), torch.stack([place, so_far, offset], dim=-1)], dim=-1
+    )
+
+
+def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float]:
     """One PPO update on one batch of rollouts."""
     config, sequences, mask = round.config.ppo, drawn.sequences, drawn.sequences.mask
     nothing = torch.zeros(len(mask), device=mask.device)
@@ -133,13 +151,13 @@ def improve(round: Round, learner: Learner, drawn: Iteration, number: int) -> di
     shaped = penalties + drawn.gains
 
     def values(rows: Tensor) -> Tensor:
-        return learner.critic(drawn.policy.states[rows], drawn.offsets[rows])  # type: ignore[no-any-return]
+        return learner.critic(drawn.seen[rows])  # type: ignore[no-any-return]
 
-    if number == 0:  # the reward model is new: its critic has to be, too
-        sums = torch.where(mask, shaped.flip(1).cumsum(1).flip(1), 0.0)
-        ppo.fit_critic(
-            values, sums, mask, learner.optimiser, config, round.generator, epochs=round.config.critic_epochs
-        )
+    # Before the first policy step, for the reward model is new; and on every batch, for the policy has moved.
+    sums = torch.where(mask, shaped.flip(1).cumsum(1).flip(1), 0.0)
+    ppo.fit_critic(
+        values, sums, mask, learner.optimiser, config, round.generator, epochs=round.config.critic_epochs
+    )
     with torch.no_grad():
         old_values = torch.where(mask, values(torch.arange(len(mask))), 0.0)
     # An answer at the limit is finished for its reader too: it has no later worth to bootstrap from.
@@ -151,7 +169,7 @@ def improve(round: Round, learner: Learner, drawn: Iteration, number: int) -> di
     def evaluate(rows: Tensor) -> ppo.Evaluation:
         round.stop()
         now = learner.policy.score(sequences.rows(rows))
-        return ppo.Evaluation(now.logprobs, now.entropy, learner.critic(now.states, drawn.offsets[rows]))
+        return ppo.Evaluation(now.logprobs, now.entropy, values(rows))
 
     metrics = ppo.update(evaluate, batch, learner.optimiser, config, round.generator)
     metrics["kl_coef"] = learner.kl.update(drawn.metrics["kl"], len(mask))

@@ -80,7 +80,8 @@ class Scale:
         _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
         kept = min(config.components, max(0, len(answers) - 1))
         deviation = spread[:kept] / len(answers) ** 0.5
-        components = (directions[:kept] / deviation.clamp_min(1e-6)[:, None]).T  # (D, C)
+        components = torch.zeros(answers.states.shape[1], config.components)  # (D, C)
+        components[:, :kept] = (directions[:kept] / deviation.clamp_min(1e-6)[:, None]).T
         return Scale(
             answers.style.mean(dim=0),
             std.masked_fill(std < 1e-6, float("inf")),
@@ -91,9 +92,12 @@ class Scale:
 
     def features(self, answers: Answers) -> Tensor:
         """(N, F), each held within `reach` deviations."""
-        style = (answers.style - self.style_mean) / self.style_std
-        states = (answers.states - self.state_mean) @ self.components
-        return torch.cat([style, states], dim=1).clamp(-self.reach, self.reach)
+        style = ((answers.style - self.style_mean) / self.style_std).clamp(-self.reach, self.reach)
+        return torch.cat([style, self.reduced(answers.states)], dim=1)
+
+    def reduced(self, states: Tensor) -> Tensor:
+        """(..., D) → (..., C), held likewise."""
+        return ((states - self.state_mean) @ self.components).clamp(-self.reach, self.reach)
 
 
 @dataclass(frozen=True)

@@ -28,18 +28,23 @@ class RoundConfig:
 
     rank: int = 8
     alpha: float = 16.0
-    iterations: int = 6  # sampling and updating, ≥ 1
+    iterations: int = 7  # sampling and updating, ≥ 1
     rollouts: int = 32  # answers an iteration, ≥ 2
     rows: int = 32  # answers sampled at once, ≥ 1
     answer_tokens: int = 160  # longest rollout, as chat's own answers
     kl_coef: float = 0.03  # log-odds a nat, where the controller begins
     kl_target: float = 12.0  # nats an answer that the controller aims at
     kl_horizon: float = 128.0  # answers until a full correction
-    critic_epochs: int = 8  # passes over the first rollouts before the first policy step
+    critic_epochs: int = 6  # passes over each batch of rollouts before the policy moves
     chat: Sampling = field(default_factory=lambda: Sampling(0.7, 0.9, 1.1))
     ppo: ppo.PPOConfig = field(
         default_factory=lambda: ppo.PPOConfig(
-            lam=0.95, epochs=1, minibatch_rows=4, learning_rate=1e-3, critic_learning_rate=3e-3, target_kl=0.1
+            lam=0.95,
+            epochs=1,
+            minibatch_rows=4,
+            learning_rate=1.5e-3,
+            critic_learning_rate=3e-3,
+            target_kl=0.1,
         )
     )
     reward: reward.RewardConfig = field(default_factory=reward.RewardConfig)

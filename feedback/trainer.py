@@ -24,7 +24,7 @@ from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Candidate, Revision
 from feedback import gate, ppo, reward
 from feedback.learner import Learner
-from feedback.practice import practise
+from feedback.practice import critic_inputs, practise
 from feedback.reward import Answers, RewardModel, Scale
 from feedback.rollouts import Rollout, features, rated
 from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop
@@ -95,7 +95,9 @@ def _learner(round: Round, store: AdapterStore, uid: str, start: int) -> Learner
     config = round.config
     adapter = store.load(uid, start) if start else Adapter.fresh(round.shape, round.generator)
     controller = ppo.KLController(config.kl_coef, config.kl_target, config.kl_horizon)
-    learner = Learner(round.model, adapter, config.ppo, controller, round.generator)
+    learner = Learner(
+        round.model, adapter, critic_inputs(config.reward), config.ppo, controller, round.generator
+    )
     kept = store.learner(uid, start) if start else None
     if kept is not None:
         learner.resume(kept)

@@ -29,7 +29,7 @@ from service.screen import Screen
 from service.settings import Settings
 from service.tastes import TASTES, Taste, words
 
-PARTS = (28, 28)  # prompts that are rated before each round; the rest of the file is held out
+PARTS = (40, 16)  # prompts that are rated before each round; the rest of the file is held out
 FLIPPED = 0.1  # chance that a thumb goes the wrong way
 LOOK_SECONDS = 1.0  # between two looks at a running round
 SPARE = 1.3  # how much longer than the first exam the last one may take
@@ -45,7 +45,7 @@ class Options:
     out: Path = Path("demo-results")
     seed: int = 1
     minutes: float = 10.0
-    max_tokens: int = 96
+    max_tokens: int = 64
     remove: bool = False
 
 

@@ -26,6 +26,7 @@ from service.text import AnswerText
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+
 class Busy(Exception):
     """More answers are running and waiting than the service takes on."""
 

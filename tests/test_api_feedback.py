@@ -93,7 +93,9 @@ def test_an_answer_that_still_runs_is_409(api, user):
     with connect(api.redis_url) as redis:
         uid, log = redis.hget("thumbtune:ids", user.id), MessageLog(redis)
         log.begin(uid, message("msg_running"))
-        problem(user.put("/v1/messages/msg_running/feedback", json={"rating": "up"}), 409, "message_not_ended")
+        problem(
+            user.put("/v1/messages/msg_running/feedback", json={"rating": "up"}), 409, "message_not_ended"
+        )
         assert user.get("/v1/messages/msg_running").json()["finish_reason"] is None
         log.finish(uid, "msg_running", "There.", "stop")
     assert rate(user, "msg_running")["state"] == "queued"

@@ -48,7 +48,9 @@ def test_no_thumbs_give_the_prior():
     model = fit(made.rows([]), torch.zeros(0), Scale.of(made, CONFIG), CONFIG)
     assert not model.mean.any()
     assert model.covariance.diagonal()[:S].sqrt().tolist() == pytest.approx([CONFIG.style_std] * S)
-    assert (model.reward(made, answers(20, seed=2)) < 0).all(), "nothing is known, so nothing is better for sure"
+    assert (model.reward(made, answers(20, seed=2)) < 0).all(), (
+        "nothing is known, so nothing is better for sure"
+    )
 
 
 @pytest.mark.parametrize(("thumbs", "least"), [(8, 0.6), (40, 0.8)])

@@ -161,13 +161,10 @@ def test_rollouts_are_as_long_as_the_persons_own_answers():
 
 def begin(model, config=CONFIG):
     round = Round(model, config, 7, examples(), lambda _: None, lambda: None)
-    learner = Learner(
-        model,
-        Adapter.fresh(round.shape, round.generator),
-        config.ppo,
-        KLController(0.03, 12.0, 128.0),
-        round.generator,
-    )
+    seen = practice.critic_inputs(config.reward)
+    adapter = Adapter.fresh(round.shape, round.generator)
+    controller = KLController(0.03, 12.0, 128.0)
+    learner = Learner(model, adapter, seen, config.ppo, controller, round.generator)
     return round, learner
 
 
@@ -190,7 +187,8 @@ def test_the_critic_sends_no_gradient_into_the_adapter(model):
     _, learner = begin(model)
     sequences = Sequences.of([([1, 2, 3], [4, 5, 6])], model.device)
     scores = learner.policy.score(sequences)
-    learner.critic(scores.states, torch.zeros(1)).sum().backward()
+    assert not scores.states.requires_grad, "what a critic could be shown of the policy is a constant"
+    learner.critic(scores.states[..., : practice.critic_inputs(CONFIG.reward)]).sum().backward()
     assert all(factor.grad is None for factor in learner.policy.parameters())
     assert all(weight.grad is not None for weight in learner.critic.parameters())
     scores.logprobs.sum().backward()
