@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapters import lora
 from adapters.adapter import LoraShape
@@ -34,16 +34,16 @@ class ModelConfig:
 class BaseModel:
     """A causal language model whose weights never change, with room for adapters in every linear layer."""
 
-    def __init__(self, checkpoint: Checkpoint, network: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, checkpoint: Checkpoint, network: Any, tokenizer: Any) -> None:
         self.name = checkpoint.name
         self.digest = checkpoint.digest
-        self.network = network.eval().requires_grad_(False)
+        self.network: Any = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.routing = lora.Routing()
         self.layers = lora.install(network, self.routing)
-        self.head = network.get_output_embeddings()  # type: ignore[operator]
+        self.head = network.get_output_embeddings()
         self.device: torch.device = self.head.weight.device
-        config = network.config.get_text_config()  # type: ignore[operator]
+        config = network.config.get_text_config()
         self.hidden = int(config.hidden_size)
         self.context = int(config.max_position_embeddings)
         self.vocabulary = int(self.head.weight.shape[0])
@@ -67,7 +67,7 @@ class BaseModel:
         return ids + self.tokenizer(self._defused(answer), add_special_tokens=False)["input_ids"]
 
     def _defused(self, content: str) -> str:
-        """What somebody wrote, with control tokens spelt so that they stay words: nobody can speak in another's role."""
+        """What somebody wrote, control tokens spelt so that they stay words: nobody speaks in another's role."""
         for control in self.controls:
             content = content.replace(control, control[0] + "\u200b" + control[1:])
         return content
@@ -139,12 +139,12 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, Any]:
+def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
-        network = AutoModelForCausalLM.from_pretrained(
+        network: Any = AutoModelForCausalLM.from_pretrained(
             checkpoint.path,
             dtype=dtype,
             attn_implementation=ATTENTION,
@@ -153,11 +153,11 @@ def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> t
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load {checkpoint.path}: {str(error).splitlines()[0]}") from error
-    return network.to(device=device), tokenizer
+    return network.to(device), tokenizer
 
 
-def _end_tokens(network: nn.Module, tokenizer: Any) -> frozenset[int]:
-    stated = network.generation_config.eos_token_id  # type: ignore[union-attr]
+def _end_tokens(network: Any, tokenizer: Any) -> frozenset[int]:
+    stated = network.generation_config.eos_token_id
     ids = stated if isinstance(stated, list) else [stated]
     return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
 

@@ -84,8 +84,8 @@ return failures
 class Rules:
     """When a user is due without having asked: `enough` new ratings, or `few` of them `quiet` seconds ago.
 
-    `settle`: seconds without a new rating that `enough` of them wait for, at most `quiet` seconds, so that ratings given
-    in one go are learnt from in one round.
+    `settle`: seconds without a new rating that `enough` of them wait for, at most `quiet` seconds, so that ratings
+    given in one go are learnt from in one round.
     """
 
     enough: int = 8

@@ -151,7 +151,7 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
     shaped = penalties + drawn.gains
 
     def values(rows: Tensor) -> Tensor:
-        return learner.critic(drawn.seen[rows])  # type: ignore[no-any-return]
+        return learner.critic(drawn.seen[rows])
 
     # Before the first policy step, for the reward model is new; and on every batch, for the policy has moved.
     sums = torch.where(mask, shaped.flip(1).cumsum(1).flip(1), 0.0)

@@ -17,14 +17,16 @@ SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
 LIST_LINE = re.compile(r"^\s*(?:[-*•+]|\d+[.)])\s+", re.MULTILINE)
 
 FIRST_PERSON = frozenset(
-    "i me my mine myself we us our ours ourselves i'm i've i'd i'll we're we've we'll".split()
+    WORD.findall("i me my mine myself we us our ours ourselves i'm i've i'd i'll we're we've we'll")
 )
-SECOND_PERSON = frozenset("you your yours yourself yourselves you're you've you'd you'll".split())
+SECOND_PERSON = frozenset(WORD.findall("you your yours yourself yourselves you're you've you'd you'll"))
 HEDGES = frozenset(
-    "may might maybe perhaps possibly probably could seems seem likely sometimes usually often".split()
+    WORD.findall("may might maybe perhaps possibly probably could seems seem likely sometimes usually often")
 )
 STRENGTHENERS = frozenset(
-    "very really extremely absolutely completely totally truly incredibly definitely always never".split()
+    WORD.findall(
+        "very really extremely absolutely completely totally truly incredibly definitely always never"
+    )
 )
 
 

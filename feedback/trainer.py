@@ -1,4 +1,4 @@
-"""One round of learning for one person, top to bottom: thumbs → reward model → PPO on fresh rollouts → gate → candidate.
+"""One round of learning for one person, top to bottom: thumbs → reward model → PPO on rollouts → gate → candidate.
 
 Knows the order of things and why; knows nothing of Redis, locks or HTTP. The thumbs teach only the reward model; PPO
 learns from answers that it samples itself and the reward model scores (Ziegler et al. 2019; Ouyang et al. 2022, §3.5).

@@ -132,7 +132,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument(
         "--max-tokens",
         type=_between(int, 1, 1e6),
-        default=96,
+        default=64,
         help="longest answer, in tokens; default: %(default)s",
     )
     demo.add_argument(

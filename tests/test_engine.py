@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -127,8 +128,8 @@ def test_versions_of_one_user_run_side_by_side(model):
 
 
 # The largest difference of any logit. float32: rounding alone. bfloat16 keeps 8 bits, so logits of size 1 to 4
-# differ by a few hundredths where another order of sums rounds another way.
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.06}
+# differ by up to a tenth where another order of sums rounds another way.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.12}
 
 
 # peft asks transformers for a name that is about to go
@@ -153,7 +154,7 @@ def test_mixed_logits_equal_each_row_alone_and_peft_on_the_same_files(model, fol
 
 
 def peft_logits(folder, target, model, owner, ids):
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=model.head.weight.dtype)
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=model.head.weight.dtype)
     if owner is not None:
         target.mkdir()
         config, tensors = adapter_of(model, *owner).to_peft(str(folder))

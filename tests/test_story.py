@@ -1,4 +1,4 @@
-"""The whole loop on the embedded model, over HTTP: two users, one gives thumbs, and only that one's assistant changes."""
+"""The whole loop on the embedded model, over HTTP: of two users one gives thumbs, and only that one's answers move."""
 
 import io
 import subprocess
