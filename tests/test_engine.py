@@ -242,3 +242,21 @@ def test_a_finished_engine_holds_nothing(model):
     answers(engine, [request(model, n) for n in range(8)])
     assert not engine.seen and not engine.running and not engine.slots.pins
     assert all(not shelf.rows for shelf in engine.cache.shelves.values())
+
+
+@pytest.mark.slow
+def test_the_embedded_models_answers_are_the_same_whatever_shares_the_batch(tmp_path):
+    """In the dtype and with the threads that this machine serves with."""
+    model = load(ModelConfig(device="cpu"), tmp_path, lambda _: None)
+    small = [dataclasses.replace(request(model, n), max_tokens=10) for n in range(32)]
+
+    def strong(uid, version):
+        return adapter_of(model, uid, version, size=0.01)
+
+    def engine():
+        return Engine(model, Slots(model, model.lora_shape(8, 16.0), strong, 40), 32)
+
+    full = answers(engine(), small)
+    for group in ([31], [4], [1, 2], range(31)):
+        alone = answers(engine(), [small[n] for n in group])
+        assert alone == {name: full[name] for name in alone}
