@@ -49,7 +49,8 @@ class Shelf:
 
 
 class Cache:
-    """All shelves. `rows` bounds how many sequences live at once; memory is taken as shelves fill."""
+    """All shelves. `rows` bounds how many sequences live at once; memory is taken as shelves fill and given back as they
+    empty."""
 
     def __init__(self, rows: int, context: int) -> None:
         self.capacity = max(rows, LEAST_ROWS)
@@ -72,6 +73,8 @@ class Cache:
                     tensor[row.index, :, : last.length] = tensor[last.index, :, : last.length]
             last.index = row.index
             shelf.rows[row.index] = last
+        if not shelf.rows:  # memory follows the rows, and nobody's past outlives them
+            del self.shelves[row.shelf]
 
     def grow(self, row: Row) -> None:
         """Move a full row to the next shelf."""
@@ -84,14 +87,14 @@ class Cache:
         new = self.shelves[row.shelf]
         for layer in old.keys:
             for before, after in ((old.keys, new.keys), (old.values, new.values)):
-                target = self._tensor(after, layer, new.length, before[layer])
+                target = self._tensor(after, layer, new.length, new.height, before[layer])
                 target[row.index, :, : row.length] = before[layer][source.index, :, : row.length]
         self.remove(source)
 
     def store(self, shelf: Shelf, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """A layer's key and value tensors (capacity, G, L, D) of a shelf; zeros where nothing was written."""
-        keys = self._tensor(shelf.keys, layer, shelf.length, like)
-        return keys, self._tensor(shelf.values, layer, shelf.length, like)
+        """A layer's key and value tensors (rows or more, G, L, D) of a shelf; zeros where nothing was written."""
+        keys = self._tensor(shelf.keys, layer, shelf.length, shelf.height, like)
+        return keys, self._tensor(shelf.values, layer, shelf.length, shelf.height, like)
 
     def _append(self, row: Row) -> None:
         shelf = self.shelves.setdefault(row.shelf, Shelf(row.shelf))
@@ -103,10 +106,13 @@ class Cache:
         coarse = STEP if tokens <= 8 * STEP else 4 * STEP
         return -(-tokens // coarse) * coarse
 
-    def _tensor(self, tensors: dict[int, Tensor], layer: int, length: int, like: Tensor) -> Tensor:
-        if layer not in tensors:
-            shape = (self.capacity, like.shape[1], length, like.shape[3])
-            tensors[layer] = torch.zeros(shape, device=like.device)
+    def _tensor(self, tensors: dict[int, Tensor], layer: int, length: int, rows: int, like: Tensor) -> Tensor:
+        held = tensors.get(layer)
+        if held is None or len(held) < rows:
+            room = min(self.capacity, max(2 * rows, LEAST_ROWS))
+            tensors[layer] = torch.zeros((room, like.shape[1], length, like.shape[3]), device=like.device)
+            if held is not None:
+                tensors[layer][: len(held)] = held
         return tensors[layer]
 
 

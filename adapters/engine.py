@@ -71,11 +71,13 @@ class Running:
 
 @dataclass
 class Engine:
-    """See the module. `rows` answers at once; further ones wait in line."""
+    """See the module. `rows` answers at once, and together at most `cache_tokens` tokens of prompts and answers (a
+    longer one runs alone); further ones wait in line."""
 
     model: BaseModel
     slots: Slots
     rows: int = 32
+    cache_tokens: int = 65_536
     waiting: deque[Request] = field(default_factory=deque)
     running: dict[str, Running] = field(default_factory=dict)
     tokens: int = 0
@@ -122,6 +124,8 @@ class Engine:
         failed = []
         while self.waiting and len(self.running) < self.rows:
             request = self.waiting[0]
+            if self.running and self._room_for(request) < 0:
+                break
             try:
                 slot = self.slots.pin(request.owner)
             except NoFreeSlot:
@@ -134,6 +138,13 @@ class Engine:
             self.running[request.id] = Running(request, self.cache.place(len(request.prompt)), slot)
             self.seen[request.id] = self._mark(request)
         return failed
+
+    def _room_for(self, request: Request) -> int:
+        """Tokens of the cache that would be left if every answer became as long as it may."""
+        requests = [request, *(run.request for run in self.running.values())]
+        return self.cache_tokens - sum(
+            min(len(each.prompt) + each.max_tokens, self.model.context) for each in requests
+        )
 
     def _mark(self, request: Request) -> Tensor:
         seen = torch.zeros(self.model.vocabulary, dtype=torch.bool, device=self.model.device)

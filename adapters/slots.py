@@ -60,6 +60,7 @@ class Slots:
 
     def put(self, owner: Owner, adapter: Adapter) -> None:
         """Fill (or refill) the slot of an owner that lives in memory only, such as a policy in training."""
+        self._check(adapter)
         slot = self.held.get(owner) or self._vacate()
         self._write(slot, adapter)
         self.held[owner] = slot
@@ -67,7 +68,8 @@ class Slots:
     def _fill(self, owner: Owner) -> None:
         if not self.free and all(other in self.pins for other in self.held):
             raise NoFreeSlot
-        adapter = self.load(*owner)  # may raise: nothing has left its slot yet
+        adapter = self.load(*owner)  # may raise, and so may the check: nothing has left its slot yet
+        self._check(adapter)
         slot = self._vacate()
         self._write(slot, adapter)
         self.held[owner] = slot
@@ -80,12 +82,14 @@ class Slots:
                 return self.held.pop(owner)
         raise NoFreeSlot
 
-    def _write(self, slot: int, adapter: Adapter) -> None:
+    def _check(self, adapter: Adapter) -> None:
         if (adapter.shape.rank, adapter.shape.modules) != (self.shape.rank, self.shape.modules):
             raise BadAdapter(
                 f"the adapter has rank {adapter.shape.rank} on {len(adapter.shape.modules)} layers, the slots have"
                 f" rank {self.shape.rank} on {len(self.shape.modules)}: was THUMBTUNE_RANK changed?"
             )
+
+    def _write(self, slot: int, adapter: Adapter) -> None:
         scale = adapter.shape.alpha / adapter.shape.rank
         for name, (a, b) in adapter.weights.items():
             self.model.layers[name].put(slot, a, b, scale)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from adapters.adapter import Adapter
 from adapters.model import BaseModel
 from adapters.policy import Policy, Scores, Sequences, score_base
+from adapters.versions import Learner as Kept
 from feedback import ppo
 from feedback.learner import Learner
 from feedback.reward import Answers, RewardConfig, RewardModel
@@ -39,6 +41,26 @@ class Iteration:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Inside:
+    """Everything that a step moves, as it was when the KL was last measured inside the budget."""
+
+    adapter: Adapter
+    kept: Kept
+    metrics: dict[str, Any]
+
+    @staticmethod
+    def of(learner: Learner, round: Round) -> Inside:
+        tensors = {name: tensor.clone() for name, tensor in learner.tensors().items()}
+        return Inside(learner.policy.adapter(), (tensors, learner.meta()), dict(round.metrics))
+
+    def restore(self, learner: Learner, round: Round) -> None:
+        """Take back what has been learnt since."""
+        learner.policy.load(self.adapter)
+        learner.resume(self.kept)
+        round.metrics = dict(self.metrics)
+
+
 def practise(
     round: Round, learner: Learner, parent: Adapter | None, climbed: RewardModel, base: Answers
 ) -> Adapter:
@@ -47,18 +69,19 @@ def practise(
     Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn.
     """
     config = round.config
-    inside = learner.policy.adapter()
+    inside = Inside.of(learner, round)
     for number in range(config.iterations + 1):
         round.begin(f"practising, {number + 1} of {config.iterations + 1}")
         drawn = rollout(round, learner, parent, climbed, base, number)
         if number and not _inside_budget(drawn.metrics, config):
-            learner.policy.load(inside)
+            inside.restore(learner, round)
+            round.metrics["taken_back_kl"] = drawn.metrics["kl"]
             break
-        inside = learner.policy.adapter()
         round.metrics |= drawn.metrics
+        inside = Inside.of(learner, round)
         if number < config.iterations:
             round.metrics |= improve(round, learner, drawn)
-    return inside
+    return inside.adapter
 
 
 def _inside_budget(metrics: dict[str, float], config: RoundConfig) -> bool:

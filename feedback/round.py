@@ -116,7 +116,10 @@ def split_prompts(examples: Sequence[Example], config: RoundConfig) -> tuple[lis
 
     A prompt's side follows from its own words, so that it never changes sides from round to round.
     """
-    own = {_key(e.messages): Prompt(e.messages, min(e.max_tokens, config.answer_tokens)) for e in examples}
+    own = {}
+    for example in reversed(examples):  # the newest first: they are nearest to what comes next
+        limit = min(example.max_tokens, config.answer_tokens)
+        own.setdefault(_key(example.messages), Prompt(example.messages, limit))
     longest = max((prompt.max_tokens for prompt in own.values()), default=config.answer_tokens)
     lines = (resources.files("feedback") / "neutral_prompts.txt").read_text().splitlines()
     neutral = [Prompt([{"role": "user", "content": line}], longest) for line in lines if line.strip()]

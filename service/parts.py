@@ -87,7 +87,8 @@ def assemble(settings: Settings) -> Parts:
         model = load_model(settings)
         shape = model.lora_shape(settings.rank, settings.alpha)
         store = AdapterStore(settings.folder / "adapters", Base(model.name, model.digest), settings.keep)
-        engine = Engine(model, Slots(model, shape, store.load, settings.slots), settings.rows)
+        slots = Slots(model, shape, store.load, settings.slots)
+        engine = Engine(model, slots, settings.rows, settings.cache_tokens)
         metrics.durability_strong.set(promised.level == "strong")
         parts = Parts(
             settings=settings,

@@ -106,6 +106,9 @@ class Settings:
 
     # chat
     rows: int = _setting(32, "answers that are decoded at once", "answers", low=1, high=1024)
+    cache_tokens: int = _setting(
+        65_536, "tokens of prompts and answers that the rows hold together", "tokens", low=1, high=2**40
+    )
     max_waiting: int = _setting(
         64, "answers that may wait for a row; more get 429", "answers", low=0, high=100_000
     )

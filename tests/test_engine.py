@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from adapters import lora
-from adapters.adapter import Adapter
+from adapters.adapter import Adapter, BadAdapter
 from adapters.engine import CHUNK, Engine, PromptTooLong, Request
 from adapters.errors import UnknownVersion
 from adapters.model import ModelConfig, load
@@ -127,9 +127,9 @@ def test_versions_of_one_user_run_side_by_side(model):
     assert both[one.id] == answers(engine_of(model), [one])[one.id]
 
 
-# The largest difference of any logit. float32: rounding alone. bfloat16 keeps 8 bits, so logits of size 1 to 4
-# differ by up to a tenth where another order of sums rounds another way.
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.12}
+# The largest difference of any logit; they reach 7. float32: rounding alone. bfloat16 keeps 8 bits, so that numbers from 4 to 8
+# are 0.03 apart, and another order of sums rounds another way in every layer: 0.02 in the mean, 0.16 at most was seen.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25}
 
 
 # peft asks transformers for a name that is about to go
@@ -241,7 +241,40 @@ def test_a_finished_engine_holds_nothing(model):
     engine = engine_of(model)
     answers(engine, [request(model, n) for n in range(8)])
     assert not engine.seen and not engine.running and not engine.slots.pins
-    assert all(not shelf.rows for shelf in engine.cache.shelves.values())
+    assert not engine.cache.shelves, "memory is given back, and nobody's past outlives the answer"
+
+
+def test_rows_share_the_cache_and_a_longer_one_runs_alone(model):
+    requests = [request(model, n) for n in range(6)]
+    need = max(len(r.prompt) + r.max_tokens for r in requests)
+    engine = engine_of(model)
+    engine.cache_tokens = 2 * need
+    most = 0
+    for r in requests:
+        engine.add(r)
+    out = {r.id: [] for r in requests}
+    while engine.busy:
+        for token in engine.step():
+            out[token.request].append(token.id)
+        most = max(
+            most, sum(len(run.request.prompt) + run.request.max_tokens for run in engine.running.values())
+        )
+    assert need < most <= 2 * need
+    assert out == answers(engine_of(model), requests)
+    engine.cache_tokens = 1
+    assert answers(engine, requests[:2]) == {r.id: out[r.id] for r in requests[:2]}
+
+
+def test_an_adapter_of_another_shape_is_refused_and_costs_no_slot(model):
+    def other(uid, version):
+        shape = model.lora_shape(rank=4, alpha=16.0)
+        return Adapter.fresh(shape, torch.Generator())
+
+    slots = Slots(model, model.lora_shape(8, 16.0), other, 2)
+    for _ in range(3):
+        with pytest.raises(BadAdapter, match="THUMBTUNE_RANK"):
+            slots.pin(("a", 1))
+    assert len(slots.free) == 2
 
 
 @pytest.mark.slow

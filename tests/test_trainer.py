@@ -133,7 +133,8 @@ def test_the_candidate_never_lies_beyond_the_kl_budget(model, store):
     )
     hot = dataclasses.replace(tight, ppo=dataclasses.replace(tight.ppo, learning_rate=0.02))
     candidate = learn(model, store, config=hot)
-    assert candidate.metrics["kl"] <= 0.02, "what would leave the budget is taken back"
+    assert candidate.metrics["taken_back_kl"] > 0.02, "a step left the budget, or the test shows nothing"
+    assert candidate.metrics["kl"] <= 0.02, "and was taken back"
 
 
 def test_prompts_of_gate_and_practice_are_apart_and_the_persons_own_come_first():
@@ -170,9 +171,9 @@ def begin(model, config=CONFIG):
 
 def test_an_answers_credits_add_up_to_its_reward(model):
     round, _ = begin(model)
-    prompts = [Prompt([{"role": "user", "content": f"Say {i}"}], 40) for i in range(6)]
+    prompts = [Prompt([{"role": "user", "content": f"Say {i}"}], 200) for i in range(6)]
     answers = round.sampler.sample(prompts, None, Sampling(seed=3))
-    assert any(a.ended for a in answers) or any(len(a.answer) == 40 for a in answers)
+    assert any(a.ended for a in answers) and any(not a.ended for a in answers), "both kinds of endings"
     base = features(model, round.sampler.sample(prompts, None, Sampling(seed=50)))
     taste = read_taste(model, examples(6), features(model, answers), base, CONFIG, lambda: None)
     sequences = Sequences.of([(a.prompt, a.answer) for a in answers], model.device)
