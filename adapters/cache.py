@@ -49,8 +49,7 @@ class Shelf:
 
 
 class Cache:
-    """All shelves. `rows` bounds how many sequences live at once; memory is taken as shelves fill and given back as they
-    empty."""
+    """All shelves. `rows` bounds how many sequences live at once; memory is taken as shelves fill, and given back."""
 
     def __init__(self, rows: int, context: int) -> None:
         self.capacity = max(rows, LEAST_ROWS)

@@ -127,8 +127,9 @@ def test_versions_of_one_user_run_side_by_side(model):
     assert both[one.id] == answers(engine_of(model), [one])[one.id]
 
 
-# The largest difference of any logit; they reach 7. float32: rounding alone. bfloat16 keeps 8 bits, so that numbers from 4 to 8
-# are 0.03 apart, and another order of sums rounds another way in every layer: 0.02 in the mean, 0.16 at most was seen.
+# The largest difference of any logit; they reach 7. float32: rounding alone. bfloat16 keeps 8 bits, so that numbers
+# from 4 to 8 are 0.03 apart, and another order of sums rounds another way in every layer: 0.02 in the mean, 0.16 at
+# most was seen.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25}
 
 
