@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MAX_RANK = 4096  # published adapters use 1 to 256
 MAX_SCALE = 16.0  # alpha / rank; published adapters use 0.5 to 4
 MAX_WEIGHT = 100.0  # trained LoRA weights stay below about 1: far larger ones overflow in bfloat16
 
@@ -152,8 +153,8 @@ def _check_config(config: dict[str, Any]) -> tuple[int, float]:
         raise BadAdapter(f"init_lora_weights is {_short(config['init_lora_weights'])}, it must be true")
     rank: Any = config.get("r")
     alpha: Any = config.get("lora_alpha")
-    if type(rank) is not int or rank < 1:
-        raise BadAdapter(f"r is {_short(rank)}, it must be a whole number from 1 up")
+    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+        raise BadAdapter(f"r is {_short(rank)}, it must be a whole number from 1 to {MAX_RANK}")
     if type(alpha) not in (int, float) or not 0 < alpha <= MAX_SCALE * rank:
         raise BadAdapter(f"lora_alpha is {_short(alpha)}, it must be above 0 and at most {MAX_SCALE:g} × r")
     return rank, float(alpha)

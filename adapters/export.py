@@ -132,7 +132,9 @@ def _unzip(data: bytes, sizes: dict[str, int]) -> dict[str, bytes]:
             if missing := {CONFIG, WEIGHTS} - set(names):
                 raise BadArchive(f"{min(missing)} is not in the archive (at its top level)")
             return {entry.filename: _inflate(archive, entry, sizes[entry.filename]) for entry in entries}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError, struct.error, NotImplementedError,
+    ) as error:  # fmt: skip
         raise BadArchive(f"not a sound zip archive: {error}") from error
 
 

@@ -165,6 +165,7 @@ def test_hostile_adapters_in_a_sound_archive_are_refused(archive):
         ({"config": {"lora_alpha": math.inf}}, "lora_alpha"),
         ({"config": {"modules_to_save": ["lm_head"]}}, "modules_to_save"),
         ({"config": {"r": 8}}, "rank"),
+        ({"config": {"r": 10**400}}, "r is 1000.* it must be"),
         ({"tensors": {"base_model.model.lm_head.weight": torch.zeros(4)}}, "not of this model"),
     ]
     for parts, says in cases:
@@ -177,6 +178,16 @@ def special(name, mode):
     entry.create_system = 3
     entry.external_attr = mode << 16
     return entry
+
+
+def far_beyond_the_end():
+    """The directory says, in zip64's 64 bits, that an entry begins where no offset reaches."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as opened:
+        opened.writestr(CONFIG, b"{}")
+        opened.writestr(WEIGHTS, b"x")
+        opened.getinfo(CONFIG).header_offset = 1 << 63
+    return out.getvalue()
 
 
 def hostile_archives():
@@ -193,6 +204,7 @@ def hostile_archives():
     yield "bomb", zipped([(CONFIG, b" " * (50 << 20)), (WEIGHTS, b"x")]), "unpacks to"
     yield "bomb of weights", zipped([(CONFIG, b"{}"), (WEIGHTS, b"\0" * (50 << 20))]), "unpacks to"
     yield "a bomb that lies", bytes(lying), "not a sound zip"
+    yield "an offset of 64 bits", far_beyond_the_end(), "not a sound zip"
     yield "many entries", zipped([(f"{i}", b"") for i in range(1000)]), "too many"
     yield "missing weights", zipped([(CONFIG, b"{}")]), "not in the archive"
     yield "missing config", zipped([(WEIGHTS, b"x")]), "not in the archive"
