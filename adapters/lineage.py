@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adapters.errors import UnknownVersion
+from adapters.errors import Overtaken, UnknownVersion
 from adapters.versions import Candidate, Revision, Version
 
 Stands = Callable[[str, int], bool]  # (message id, revision) → whether this rating still stands
@@ -15,6 +15,12 @@ Stands = Callable[[str, int], bool]  # (message id, revision) → whether this r
 
 def clean(version: Version, stands: Stands) -> bool:
     return all(stands(revision.message_id, revision.revision) for revision in version.trained_on)
+
+
+def require_standing(trained_on: list[Revision], stands: Stands | None) -> None:
+    """Raises `Overtaken` unless every rating stands, or nobody says which do."""
+    if stands and not all(stands(revision.message_id, revision.revision) for revision in trained_on):
+        raise Overtaken("a rating that the round learnt from no longer stands")
 
 
 def shaped_by_fallen(versions: list[Version], stands: Stands) -> list[int]:

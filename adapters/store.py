@@ -31,7 +31,7 @@ from adapters.errors import (
     UnknownVersion,
 )
 from adapters.folder import Head, UserFolder
-from adapters.lineage import Stands, clean, newest_clean, shaped_by_fallen, with_ancestors
+from adapters.lineage import Stands, clean, newest_clean, require_standing, shaped_by_fallen, with_ancestors
 from adapters.versions import (
     Base,
     Candidate,
@@ -69,10 +69,8 @@ class AdapterStore:
         root.mkdir(parents=True, exist_ok=True)
         with disk.room_needed(), disk.locked(root):
             self._claim_for_base()
-            for left in (
-                *root.glob(".gone-*"),
-                *root.glob(".new-*"),
-            ):  # a process was killed in `remove`, `create`
+            # a process was killed in `remove`, `create`
+            for left in (*root.glob(".gone-*"), *root.glob(".new-*")):
                 shutil.rmtree(left)
 
     # users
@@ -222,8 +220,7 @@ class AdapterStore:
     def _publish(self, user: UserFolder, head: Head, candidate: Candidate, retire: Stands | None) -> int:
         versions, number = user.records(head), head.next
         trained_on = with_ancestors(candidate, versions)
-        if retire and not all(retire(r.message_id, r.revision) for r in trained_on):
-            raise Overtaken("a rating that the round learnt from no longer stands")
+        require_standing(trained_on, retire)
         after = dataclasses.replace(head, epoch=head.epoch + 1, next=number + 1)
         fallen: list[int] = []
         if candidate.gate["passed"]:  # a held one replaces nothing: the old version answers on
@@ -231,8 +228,9 @@ class AdapterStore:
             after = dataclasses.replace(after, active=number, retired=(*head.retired, *fallen))
         user.add(number, candidate, trained_on, self.base)
         try:
+            require_standing(trained_on, retire)  # again: a version takes its time to be written
             user.write_head(after)
-        except OSError:
+        except BaseException:
             if user.head() == head:  # else only the fsync after the replace failed: it is published
                 user.discard(number)
             raise

@@ -82,6 +82,14 @@ def test_a_candidate_shaped_by_a_fallen_rating_is_not_published(store):
     assert store.head(UID) == head
 
 
+def test_a_rating_that_falls_while_the_version_is_written_overtakes_it(store, root):
+    head, folder = store.head(UID), root / UID / "versions/000001"
+    with pytest.raises(Overtaken):
+        store.publish(UID, candidate(1, ratings=[("msg_a", 1)]), head.epoch, lambda *_: not folder.exists())
+    assert store.head(UID) == head
+    assert not list(folder.parent.iterdir())
+
+
 def test_a_round_starts_from_the_active_version_or_the_newest_clean_one(store):
     assert store.start_of_round(UID, all_stand) == 0
     publish(store, 1)
