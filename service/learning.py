@@ -27,12 +27,11 @@ def rate(
 
 def withdraw(parts: Parts, uid: str, message_id: str) -> Feedback:
     """The rating goes; the newest version not shaped by it is active at once, and a round over the rest begins."""
-    with _overtaking(parts, uid):
-        feedback = parts.ratings.withdraw(uid, message_id)
-    if _shaped_any(parts, uid, message_id):
-        parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
-        with suppress(NothingRated):
-            parts.rounds.request(uid)
+    before = _overtaken(parts, uid)
+    taught = _has_taught(parts, uid, message_id)
+    feedback = parts.ratings.withdraw(uid, message_id)
+    if taught or _shaped_any(parts, uid, message_id) or _overtaken(parts, uid) - before:
+        _take_back(parts, uid)
     return feedback
 
 
@@ -48,6 +47,18 @@ def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
         parts.ratings.forget(uid)
         parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
     rollback(parts, uid, 0)
+
+
+def _take_back(parts: Parts, uid: str) -> None:
+    """No version that a withdrawn rating shaped answers, and a round over the remaining ratings begins.
+
+    The withdrawal itself asked for one. A trainer that took it before the store's epoch rose cannot publish it: it ends
+    here, and another one follows.
+    """
+    parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
+    parts.rounds.overtake(uid)
+    with suppress(NothingRated):
+        parts.rounds.request(uid)
 
 
 @contextmanager
@@ -68,3 +79,10 @@ def _shaped_any(parts: Parts, uid: str, message_id: str) -> bool:
     """Whether a version that still has its weights was trained on any revision of this rating."""
     versions = [version for version in parts.store.versions(uid) if version.state != "retired"]
     return any(revision.message_id == message_id for version in versions for revision in version.trained_on)
+
+
+def _has_taught(parts: Parts, uid: str, message_id: str) -> bool:
+    """Whether a version was trained on any revision of this rating, which is not withdrawn yet: be it one that was
+    damaged and set aside since, and that the store lists no more."""
+    revisions = [each for each in parts.ratings.history(uid) if each["message_id"] == message_id]
+    return any(each["used_in"] for each in revisions) and revisions[-1]["state"] != "withdrawn"
