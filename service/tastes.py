@@ -141,7 +141,7 @@ def _falling(value: float, full: float, none: float) -> float:
 TASTES = {
     taste.name: taste
     for taste in (
-        Taste("shorter", "short sentences, and few of them", brevity, 0.24, is_brief),
+        Taste("shorter", "short sentences, and few of them", brevity, 0.45, is_brief),
         Taste("lists", "lists instead of prose", listing, 0.05, is_list),
         Taste("second-person", "to be addressed as you", address, 0.2, is_addressed),
         Taste("calm", "no exclamation marks and no gushing", calm, 0.8, is_calm),
