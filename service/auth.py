@@ -114,11 +114,17 @@ class Accounts:
         return self._read(uid) if uid else None
 
     def page(self, limit: int, after: int) -> tuple[list[Account], int | None]:
-        """Users in the order in which they were made, from behind the cursor `after`, and the next cursor."""
+        """Users in the order in which they were made, from behind the cursor `after`, and the next cursor.
+
+        Those who are being deleted are left out, so a page may be shorter than `limit`.
+        """
         found: Any = self._store.zrangebyscore(
             keys.ACCOUNTS, f"({after}", "+inf", start=0, num=limit + 1, withscores=True
         )
-        accounts = [account for uid, _ in found[:limit] if (account := self._read(uid))]
+        leaving = set(self.leaving())
+        accounts = [
+            account for uid, _ in found[:limit] if uid not in leaving and (account := self._read(uid))
+        ]
         return accounts, int(found[limit - 1][1]) if len(found) > limit else None
 
     def uids(self) -> list[str]:

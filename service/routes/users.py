@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from service.auth import Account, new_uid
+from adapters.errors import UnknownUser
+from feedback.connection import StoreFull
+from service.auth import Account, IdInUse, new_uid
 from service.callers import AsOperator, Running
 from service.deletion import delete_user
 from service.errors import ApiError
@@ -24,7 +27,7 @@ def add(parts: Running, body: NewUser | None = None) -> dict[str, str]:
     parts.store.create(uid)  # first, so that a user in Redis always has a folder
     try:
         account, key = parts.accounts.add(body.id if body else None, uid)
-    except Exception:
+    except (IdInUse, StoreFull):  # nothing else is a sure no: a folder without a user goes at the next start
         parts.store.remove(uid)
         raise
     return {"id": account.id, "api_key": key}
@@ -44,7 +47,11 @@ def page(
     if after is not None and not (after.isascii() and after.isdigit() and len(after) < 16):
         raise ApiError(400, "invalid_value", "after: must be the `next` of another page", "after")
     accounts, following = parts.accounts.page(limit, int(after or 0))
-    return {"data": [_shown(parts, account) for account in accounts], "next": following and str(following)}
+    data = []
+    for account in accounts:
+        with suppress(UnknownUser):  # deleted since the page was read
+            data.append(_shown(parts, account))
+    return {"data": data, "next": following and str(following)}
 
 
 @router.delete("/v1/users/{id}", status_code=204)
