@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from adapters import lora
@@ -20,6 +21,11 @@ from adapters.attention import ATTENTION, Past, UnsupportedAttention
 from adapters.checkpoint import Checkpoint, ModelError, Report, resolve
 
 ChatMessages = Sequence[dict[str, str]]
+
+# What transformers raises for files that it cannot use, or whose tokenizer needs a package that is not installed
+UNREADABLE = (
+    OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError, SafetensorError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,14 @@ def load(config: ModelConfig, folder: Path, report: Report = print) -> BaseModel
         raise ModelError(
             f"{checkpoint.name} has no chat template, so it cannot hold a conversation: name an instruct or chat model"
         )
-    model = BaseModel(checkpoint, network, tokenizer)
+    try:
+        model = BaseModel(checkpoint, network, tokenizer)
+    except (AttributeError, TypeError) as error:  # its config has no context length, or it has no output head
+        raise ModelError(f"{checkpoint.name} is not a decoder that can be served here: {error}") from error
+    if not model.layers:
+        raise ModelError(
+            f"{checkpoint.name} has no linear layer (torch.nn.Linear) that an adapter could change"
+        )
     _try(model)
     return model
 
@@ -124,7 +137,7 @@ def pick_device(wanted: str) -> torch.device:
     try:
         return torch.zeros(0, device=wanted).device
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {wanted!r} is not there: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"device {wanted!r} is not there: {_first_line(error)}") from error
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
@@ -151,9 +164,13 @@ def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> t
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"cannot load {checkpoint.path}: {str(error).splitlines()[0]}") from error
+    except UNREADABLE as error:
+        raise ModelError(f"cannot load {checkpoint.path}: {_first_line(error)}") from error
     return network.to(device), tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _end_tokens(network: Any, tokenizer: Any) -> frozenset[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from adapters import lora
 from adapters.checkpoint import EMBEDDED_NAME, ModelError, resolve
@@ -92,6 +93,36 @@ def test_broken_weights_are_found_at_start(folder, tmp_path):
         {"format": "pt"},
     )
     with pytest.raises(ModelError, match="NaN"):
+        loaded(folder, tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_weights_that_are_cut_off_are_refused(folder, tmp_path, share):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: int(weights.stat().st_size * share)])
+    with pytest.raises(ModelError, match="cannot load"):
+        loaded(folder, tmp_path)
+
+
+def test_a_model_whose_context_is_not_stated_is_refused(folder, tmp_path):
+    BloomForCausalLM(BloomConfig(vocab_size=259, hidden_size=16, n_layer=1, n_head=2)).save_pretrained(folder)
+    with pytest.raises(ModelError, match="max_position_embeddings"):
+        loaded(folder, tmp_path)
+
+
+def test_a_tokenizer_whose_package_is_missing_is_said_so(folder, tmp_path, monkeypatch):
+    def missing(*_, **__):
+        raise ImportError("\nThis tokenizer needs sentencepiece\nand more")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", missing)
+    with pytest.raises(ModelError, match=r"needs sentencepiece$"):
+        loaded(folder, tmp_path)
+
+
+def test_a_model_with_nothing_to_adapt_is_refused(folder, tmp_path):
+    """GPT-2 computes its projections by transformers' Conv1D, which is no Linear."""
+    GPT2LMHeadModel(GPT2Config(vocab_size=259, n_embd=16, n_layer=1, n_head=2)).save_pretrained(folder)
+    with pytest.raises(ModelError, match="no linear layer"):
         loaded(folder, tmp_path)
 
 
