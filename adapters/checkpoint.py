@@ -99,8 +99,10 @@ def _dequantize(file: Path, target: Path) -> None:
 
     model: Any
     try:
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+        )
     except OSError as error:
         raise ModelError(f"cannot read {file}: {error}") from error
     except (ValueError, KeyError, NotImplementedError, struct.error) as error:
