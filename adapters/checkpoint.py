@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 def resolve(name: str, folder: Path, report: Report) -> Checkpoint:
-    """The checkpoint that `name` means; "" is the embedded model. `folder` keeps converted models.
+    """The checkpoint that `name` means; "" is the embedded model. `folder` keeps converted and downloaded models.
 
     Raises ModelError when there is nothing usable at `name`.
     """
@@ -55,7 +55,7 @@ def resolve(name: str, folder: Path, report: Report) -> Checkpoint:
         return Checkpoint(path.resolve().name, str(path), _folder_digest(path))
     if path.is_absolute() or name.startswith((".", "~")):
         raise ModelError(f"there is no folder or GGUF file at {name}")
-    return _download(name, report)
+    return _download(name, folder / "hub", report)
 
 
 def _embedded_file() -> Path:
@@ -130,14 +130,14 @@ def _folder_digest(folder: Path) -> str:
     return _sha256(weights)
 
 
-def _download(name: str, report: Report) -> Checkpoint:
+def _download(name: str, cache: Path, report: Report) -> Checkpoint:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     report(f"fetching {name} from the Hugging Face hub")
     wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, cache_dir=cache, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"{name!r} is neither a folder, nor a GGUF file, nor a model that the hub gives: "

@@ -108,7 +108,7 @@ class BaseModel:
 
 
 def load(config: ModelConfig, folder: Path, report: Report = print) -> BaseModel:
-    """The base model, ready to run; converted models are kept in `folder`. Raises ModelError."""
+    """The base model, ready to run; converted and downloaded models are kept in `folder`. Raises ModelError."""
     checkpoint = resolve(config.name, folder, report)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)

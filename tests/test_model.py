@@ -51,6 +51,15 @@ def test_a_name_that_means_nothing_is_said_so(name, words, tmp_path, monkeypatch
         loaded(name, tmp_path)
 
 
+def test_a_model_from_the_hub_is_kept_among_the_models(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub = tmp_path / "models" / "hub" / "models--somebody--tiny"
+    tiny_model(hub / "snapshots" / "0a1b")
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("0a1b")
+    assert loaded("somebody/tiny", tmp_path).name == "somebody/tiny"
+
+
 def test_a_folder_without_weights_or_with_pickled_ones_is_refused(folder, tmp_path):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"no \*\.safetensors.*pickled"):
