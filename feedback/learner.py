@@ -7,6 +7,7 @@ Shapes: B rows, A answer tokens, K numbers that the critic sees.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from adapters.model import BaseModel
 from adapters.policy import Policy
 from adapters.versions import Learner as Kept
 from feedback.ppo import KLController, PPOConfig, optimiser
+
+log = logging.getLogger(__name__)
 
 HIDDEN = 32
 
@@ -71,15 +74,39 @@ class Learner:
         return {"kl": self.kl.state_dict()}
 
     def resume(self, kept: Kept) -> None:
-        """Go on with the state that a version was published with."""
+        """Go on with the state that a version was published with; what has another shape by now begins fresh."""
         tensors, meta = kept
-        critic = {n.removeprefix("critic."): t for n, t in tensors.items() if n.startswith("critic.")}
-        self.critic.load_state_dict(critic)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimiser":
-                number, _, field = rest.partition(".")
-                moments.setdefault(int(number), {})[field] = tensor
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
         self.kl.load_state_dict(meta["kl"])
+        critic = {n.removeprefix("critic."): t for n, t in tensors.items() if n.startswith("critic.")}
+        moments, factors = _moments(tensors), self.policy.parameters()
+        if _shapes(critic) == _shapes(self.critic.state_dict()):
+            self.critic.load_state_dict(critic)
+        else:
+            log.warning("the critic begins fresh: the kept one has another shape")
+            moments = {number: state for number, state in moments.items() if number < len(factors)}
+        parameters = [*factors, *self.critic.parameters()]
+        if not all(_fits(state, parameters[number : number + 1]) for number, state in moments.items()):
+            log.warning("the optimiser begins fresh: the kept one's moments have other shapes")
+            moments = {}
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+
+
+def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The optimiser's state of each parameter, by the parameter's number."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimiser":
+            number, _, field = rest.partition(".")
+            moments.setdefault(int(number), {})[field] = tensor
+    return moments
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
+
+
+def _fits(state: dict[str, Tensor], parameter: list[Tensor]) -> bool:
+    """Is there such a parameter, and do its moments have its shape?"""
+    shapes = [tensor.shape for name, tensor in state.items() if name != "step"]
+    return bool(parameter) and all(shape == parameter[0].shape for shape in shapes)
