@@ -44,9 +44,9 @@ TABLE: dict[type[Exception], tuple[int, str] | tuple[int, str, str]] = {
     disk.UnknownVersion: (404, "version_not_found"),
     disk.NotKept: (409, "version_not_kept"),
     disk.Overtaken: (409, "overtaken", "something newer happened to the adapter meanwhile; look at it and try again"),
-    disk.StoreFull: (503, "disk_full", "the service's disk is full; nothing was changed"),
+    disk.StoreFull: (503, "disk_full", "the service's disk is full; send this again later"),
     adapter.BadAdapter: (400, "bad_adapter"),
-    connection.StoreFull: (503, "redis_full", "the service's store is full; nothing was changed"),
+    connection.StoreFull: (503, "redis_full", "the service's store is full; send this again later"),
     connection.StoreUnavailable: (503, "redis_unavailable", "the service's store does not answer; try again soon"),
 }  # fmt: skip
 

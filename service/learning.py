@@ -7,12 +7,19 @@ Does not know HTTP.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from feedback.events import Feedback, NothingRated
+from adapters.errors import StoreError, UnknownUser
+from feedback.connection import StoreError as RedisError
+from feedback.events import Feedback, NothingRated, UserGone
 from service.parts import Parts
 from service.schemas import Rating
+
+log = logging.getLogger(__name__)
+
+DISK_ERRORS = (StoreError, OSError)
 
 
 def rate(
@@ -27,12 +34,29 @@ def rate(
 
 def withdraw(parts: Parts, uid: str, message_id: str) -> Feedback:
     """The rating goes; the newest version not shaped by it is active at once, and a round over the rest begins."""
-    before = _overtaken(parts, uid)
-    taught = _has_taught(parts, uid, message_id)
-    feedback = parts.ratings.withdraw(uid, message_id)
-    if taught or _shaped_any(parts, uid, message_id) or _overtaken(parts, uid) - before:
-        _take_back(parts, uid)
+    with _finished_later(parts, uid):
+        before = _overtaken(parts, uid)
+        taught = _has_taught(parts, uid, message_id)
+        feedback = parts.ratings.withdraw(uid, message_id)
+        if taught or _shaped_any(parts, uid, message_id) or _overtaken(parts, uid) - before:
+            _take_back(parts, uid)
     return feedback
+
+
+def finish_withdrawals(parts: Parts) -> None:
+    """What withdrawals left half done, because a store failed on the way, is done; at worst a round too many.
+
+    Raises Redis's `StoreError`.
+    """
+    for uid in list(parts.half_withdrawn):
+        parts.half_withdrawn.discard(uid)
+        try:
+            with _finished_later(parts, uid):
+                _take_back(parts, uid)
+        except (UnknownUser, UserGone):
+            parts.half_withdrawn.discard(uid)
+        except DISK_ERRORS as error:
+            log.error("a withdrawn rating's versions wait for the disk: %s", error)
 
 
 def rollback(parts: Parts, uid: str, version: int) -> None:
@@ -44,9 +68,20 @@ def rollback(parts: Parts, uid: str, version: int) -> None:
 def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
     """Version 0 is active from the next answer on; with `forget_feedback` every rating is withdrawn too."""
     if forget_feedback:
-        parts.ratings.forget(uid)
-        parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
+        with _finished_later(parts, uid):
+            parts.ratings.forget(uid)
+            parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
     rollback(parts, uid, 0)
+
+
+@contextmanager
+def _finished_later(parts: Parts, uid: str) -> Iterator[None]:
+    """If Redis or the disk fails in the block, it may be half done: upkeep does the rest, or the next start."""
+    try:
+        yield
+    except (RedisError, *DISK_ERRORS):
+        parts.half_withdrawn.add(uid)
+        raise
 
 
 def _take_back(parts: Parts, uid: str) -> None:

@@ -56,6 +56,7 @@ class Parts:
     endings: Endings
     metrics: Metrics
     presence: Presence
+    half_withdrawn: set[str] = field(default_factory=set)  # uids whose withdrawal was cut short by a store
     held: ExitStack = field(default_factory=ExitStack)  # locks and connections, released by `close`
 
     def not_ready(self) -> list[str]:

@@ -1,6 +1,7 @@
 """What the API does by itself every few seconds while it runs.
 
-Knows which things may have been left over: users whose deletion was cut short, and numbers that only Redis has.
+Knows which things may have been left over: deletions and withdrawals that were cut short, and numbers that only Redis
+has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 
 from feedback.connection import StoreError
 from service.deletion import finish_deletion
+from service.learning import finish_withdrawals
 from service.parts import Parts
 from service.presence import StillBusy
 
@@ -44,6 +46,7 @@ async def upkeep(parts: Parts) -> None:
 def _once(parts: Parts) -> None:
     parts.metrics.due_users.set(parts.queue.size().due)
     parts.metrics.redis_up.set(1)
+    finish_withdrawals(parts)
     for uid in parts.accounts.leaving():
         try:
             finish_deletion(parts, uid)

@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from adapters.errors import StoreFull
 from adapters.store import AdapterStore
 from feedback.claims import Rules
+from feedback.connection import StoreUnavailable
 from feedback.events import RoundOvertaken
 from service import learning
 from service.attempt import Records
@@ -25,8 +27,9 @@ def parts(redis, tmp_path):
     publish(store, ratings=[(id, 1) for id in ids])
     records.ratings.mark_used(UID, [(id, 1) for id in ids], 1)
     return SimpleNamespace(
-        store=store, ratings=records.ratings, rounds=records.rounds, claims=records.claims, ids=ids
-    )
+        store=store, ratings=records.ratings, rounds=records.rounds, claims=records.claims, ids=ids,
+        half_withdrawn=set(),
+    )  # fmt: skip
 
 
 def test_a_round_taken_before_the_store_knows_of_the_withdrawal_is_followed_by_another(parts, monkeypatch):
@@ -61,3 +64,18 @@ def test_a_second_withdrawal_leaves_the_round_alone(parts):
     before = parts.store.head(UID), parts.rounds.current(UID).id
     learning.withdraw(parts, UID, parts.ids[0])
     assert (parts.store.head(UID), parts.rounds.current(UID).id) == before
+
+
+@pytest.mark.parametrize("error", [OSError("no disk"), StoreFull("full"), StoreUnavailable("away")])
+def test_a_withdrawal_cut_short_by_a_store_is_finished_later(parts, monkeypatch, error):
+    def fail(uid, stands):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.store, "retire", fail)
+        with pytest.raises(type(error)):
+            learning.withdraw(parts, UID, parts.ids[0])
+    assert parts.store.head(UID).active == 1 and parts.half_withdrawn == {UID}
+    learning.finish_withdrawals(parts)
+    assert parts.store.head(UID).active == 0 and parts.half_withdrawn == set()
+    assert parts.rounds.current(UID).state == "waiting"
