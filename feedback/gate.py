@@ -53,14 +53,6 @@ class Verdict:
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
-    @property
-    def reason(self) -> str | None:
-        """Which checks failed, for people; None when none did."""
-        failed = [
-            f"{c.name} is {c.value:.3g}, the limit is {c.limit:.3g}" for c in self.checks if not c.passed
-        ]
-        return "; ".join(failed) or None
-
     def to_json(self) -> dict[str, Any]:
         """As the API and the version's manifest show it."""
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}

@@ -52,7 +52,6 @@ class Sampler:
         self.slots = Slots(model, shape, _not_in_a_file, count=1)
         self.engine = Engine(model, self.slots, rows)
         self.stop = stop
-        self.version = 0
 
     def sample(self, prompts: Sequence[Prompt], adapter: Adapter | None, sampling: Sampling) -> list[Rollout]:
         """An answer to each prompt under `adapter` (None: the base model); the i-th draws with `sampling.seed` + i."""

@@ -32,10 +32,6 @@ class Operator:
         """A new user: {"id", "api_key"}."""
         return self._call("POST", "/v1/users", {"id": id} if id is not None else {})
 
-    def new_key(self, id: str) -> dict[str, Any]:
-        """Another key for a user: {"id", "api_key"}; the old one stops working."""
-        return self._call("POST", f"/v1/users/{quote(id, safe='')}/keys")
-
     def users(self) -> Iterator[dict[str, Any]]:
         """Every user, in the order in which they were made."""
         after = ""
