@@ -44,11 +44,10 @@ for _, uid in ipairs(uids) do
       if round and redis.call('HGET', round, 'state') == 'running' then
         redis.call('HSET', round, 'state', 'waiting')
         redis.call('DEL', of(ARGV[13]))
-        redis.call('HINCRBY', of(ARGV[15]), 'failures', 1)
-        redis.call('HSET', of(ARGV[15]), 'reason', 'the trainer died in the middle of it')
+        redis.call('HINCRBY', of(ARGV[15]), 'deaths', 1)
       end
-      local trouble = redis.call('HMGET', of(ARGV[15]), 'failures', 'reason')
-      return {uid, trouble[1] or '0', trouble[2] or ''}
+      local trouble = redis.call('HMGET', of(ARGV[15]), 'failures', 'reason', 'deaths')
+      return {uid, trouble[1] or '0', trouble[2] or '', trouble[3] or '0'}
     end
   end
 end
@@ -96,12 +95,17 @@ class Rules:
 
 @dataclass(frozen=True)
 class Claim:
-    """One trainer's lock on one user. `failures`: rounds in a row that came to nothing, the last one for `reason`."""
+    """One trainer's lock on one user. `failures`: rounds in a row that came to nothing, the last one for `reason`.
+
+    `deaths`: rounds since the last good one whose trainer went away in the middle. Most often that says nothing about
+    the round: a machine was switched off, or Redis was away for longer than the lease.
+    """
 
     uid: str
     token: str
     failures: int = 0
     reason: str = ""
+    deaths: int = 0
 
 
 class Claims:
@@ -114,7 +118,7 @@ class Claims:
     def take(self, worker: str, rules: Rules, lease: float) -> Claim | None:
         """Locks, for `lease` seconds, the longest-waiting due user whom nobody works for; None where there is none.
 
-        A round that was running without a lock was a dead trainer's: it waits again, and counts as a failure.
+        A round that was running without a lock was a dead trainer's: it waits again, and the death is counted.
         """
         token = f"{worker} {secrets.token_hex(8)}"
         names = any_user(keys.account, keys.queued, keys.current_round)
@@ -125,7 +129,7 @@ class Claims:
             args = [self._clock(), *limits, token, int(lease * 1000), *names, rules.settle]
             reply = self._store.read(_TAKE, [keys.DUE, keys.LEAVING], args)
             if len(reply) > 1:
-                return Claim(reply[0], token, int(reply[1]), reply[2])
+                return Claim(reply[0], token, int(reply[1]), reply[2], int(reply[3]))
             if int(reply[0]) < PAGE:
                 return None
             place += PAGE

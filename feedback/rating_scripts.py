@@ -27,7 +27,8 @@ if key ~= '' then
   redis.call('EXPIRE', KEYS[9], 172800)
 end
 local old = redis.call('HMGET', KEYS[4], 'body', 'state', 'revision', 'rating')
-if old[1] == body and old[2] ~= 'withdrawn' then return {'done', redis.call('HGETALL', KEYS[4])} end
+local again = old[2] == 'refused' and message[3] ~= '1'  -- what was given up may go well now
+if old[1] == body and old[2] ~= 'withdrawn' and not again then return {'done', redis.call('HGETALL', KEYS[4])} end
 if old[1] then
   if old[2] ~= 'withdrawn' then
     redis.call('HSET', KEYS[4], 'state', 'superseded')

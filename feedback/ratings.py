@@ -74,6 +74,7 @@ class Ratings:
         idempotency_key: str | None = None,
     ) -> Feedback:
         """Rates a message; on disk when this returns. The same again changes nothing, anything else is a new revision.
+        So is the same again where learning from it was given up.
 
         With an idempotency key that was used within 24 h nothing is done: what stands now is returned, or `KeyConflict`
         raised if the rest differs. Raises `UnknownMessage`, `NotEnded`.

@@ -29,15 +29,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Habits:
-    """How a trainer works; all but `attempts` in seconds.
+    """How a trainer works; all but `attempts` and `deaths` in seconds.
 
     `lease`: until a dead trainer's user is taken over; `poll`: the wait for something new; `attempts`: failed rounds in
-    a row after which a user's new ratings are given up; `pause`, doubled up to `longest_pause`: between two tries while
-    Redis is away; `disk_pause`: while the disk is full, as each try costs a round.
+    a row after which a user's new ratings are given up; `deaths`: trainers lost in the middle of rounds, likewise, but
+    more, as an outage is nobody's fault; `pause`, doubled up to `longest_pause`: between two tries while Redis is away;
+    `disk_pause`: while the disk is full, as each try costs a round.
     """
 
     rules: Rules = field(default_factory=Rules)
     attempts: int = 3
+    deaths: int = 10
     lease: float = 30.0
     poll: float = 1.0
     pause: float = 0.5
@@ -105,8 +107,10 @@ class Worker:
         lease = self._habits.lease
         with Keeper(lambda: self._records.claims.renew(claim, lease), lease / 4, StoreUnavailable) as keeper:
             try:
-                if claim.failures >= self._habits.attempts:  # its trainers died, and could not say so
-                    self._give_up(claim, None, claim.reason)
+                if claim.failures >= self._habits.attempts:  # giving up was cut short
+                    self._give_up(claim, None, f"{claim.failures} times in a row, {claim.reason}")
+                elif claim.deaths >= self._habits.deaths:
+                    self._give_up(claim, None, f"{claim.deaths} times, the trainer died in the middle of it")
                 else:
                     self._attempt(claim, Attempt(self._records, self._store, claim, keeper, self._stop))
             except (ClaimLost, UserGone, UnknownUser) as error:
@@ -140,15 +144,15 @@ class Worker:
         frames = "".join(traceback.format_tb(error.__traceback__))
         log.error("a round failed with %s:\n%s", type(error).__name__, frames)
         reason = f"learning failed: {type(error).__name__}"
-        if self._records.claims.failed(claim, reason) < self._habits.attempts:
+        failures = self._records.claims.failed(claim, reason)
+        if failures < self._habits.attempts:
             self._put_back(claim, attempt.round)
         else:
-            self._give_up(claim, attempt.revisions, reason)
+            self._give_up(claim, attempt.revisions, f"{failures} times in a row, {reason}")
 
     def _give_up(self, claim: Claim, revisions: list[tuple[str, int]] | None, reason: str) -> None:
         """Refuse the new ratings (None: all that are new) so that the user's next ones get a round of their own."""
         records, uid = self._records, claim.uid
-        reason = f"{self._habits.attempts} times in a row, {reason}"
         log.error("a user's new ratings are given up: %s", reason)
         if revisions is None:
             revisions = [(each.message_id, each.revision) for each in records.ratings.standing(uid)]

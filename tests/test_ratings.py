@@ -149,13 +149,17 @@ def test_withdrawing_a_used_rating_counts_it_no_more(ratings, ids):
     assert ratings.counts("ann") == Counts(0, 0, 0, 0)
 
 
-def test_a_refused_rating_says_why_and_the_same_again_leaves_it_so(redis, ratings, ids):
+def test_a_refused_rating_says_why_and_is_queued_again_when_it_is_sent_again(redis, ratings, ids):
     ratings.put("ann", ids[0], "up")
     ratings.refuse("ann", [(ids[0], 1)], "handling it failed again and again: no memory")
-    found = ratings.put("ann", ids[0], "up")
+    found = ratings.get("ann", ids[0])
     assert (found.state, found.revision) == ("refused", 1)
     assert found.reason == "handling it failed again and again: no memory"
     assert redis.zscore(keys.DUE, "ann") is None
+    again = ratings.put("ann", ids[0], "up")
+    assert (again.state, again.revision, again.reason) == ("queued", 2, None)
+    assert ratings.counts("ann") == Counts(up=1, down=0, queued=1, used=0)
+    ratings.refuse("ann", [(ids[0], 2)], "handling it failed again and again: no memory")
     changed = ratings.put("ann", ids[0], "down")
     assert (changed.state, changed.reason) == ("queued", None)
     assert ratings.counts("ann") == Counts(up=0, down=1, queued=1, used=0)

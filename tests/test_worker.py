@@ -241,13 +241,25 @@ def test_a_dead_trainers_round_is_repeated_by_another(setting):
     assert (round.id, round.state, setting.tasks[0].seed) == (begun.id, "published", seed_of(begun))
 
 
+def test_a_few_outages_cost_no_rating(setting):
+    setting.rate(8)
+    setting.trainer()._begin()
+    for _ in range(5):
+        claim = setting.records.claims.take("dies", SOON.rules, lease=60)
+        Rounds(setting.redis).start(claim, [(id, 1) for id in setting.messages])
+        setting.redis.delete(keys.lock(UID))
+    setting.burst()
+    assert setting.rating_states() == ["used"] * 8
+
+
 def test_ratings_whose_trainers_keep_dying_are_given_up(setting):
     setting.rate(8)
     setting.trainer()._begin()
-    for _ in range(4):
-        claim = setting.records.claims.take("dies", SOON.rules, lease=0.05)
+    for deaths in range(11):
+        claim = setting.records.claims.take("dies", SOON.rules, lease=60)
+        assert claim.deaths == deaths
         Rounds(setting.redis).start(claim, [(id, 1) for id in setting.messages])
-        time.sleep(0.1)
+        setting.redis.delete(keys.lock(UID))  # as it runs out
     setting.burst()
     assert setting.tasks == [] and setting.rating_states() == ["refused"] * 8
     assert "the trainer died" in setting.rounds()[0].reason
