@@ -110,8 +110,9 @@ class Attempt:
         return made
 
     def _made_before(self, seed: int) -> Version | None:
-        """What an earlier attempt at this round published, just before its process died."""
-        return next((each for each in self._store.versions(self._claim.uid) if each.seed == seed), None)
+        """What an earlier attempt at this round published, just before its process died; not if it is retired since."""
+        versions = [each for each in self._store.versions(self._claim.uid) if each.state != "retired"]
+        return next((each for each in versions if each.seed == seed), None)
 
     def _learn(self, learn: Learn, task: Task, round: Round) -> Candidate:
         if not task.examples:

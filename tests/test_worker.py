@@ -281,6 +281,21 @@ def test_a_trainer_that_died_just_after_publishing_is_not_learnt_after(setting):
     assert setting.rating_states() == ["used"] * 8
 
 
+def test_a_dead_trainers_version_that_was_retired_since_is_learnt_anew(setting):
+    setting.rate(8)
+    setting.trainer()._begin()
+    claim = setting.records.claims.take("dead", SOON.rules, lease=60)
+    begun = Rounds(setting.redis).start(claim, [(id, 1) for id in setting.messages])
+    trained_on = [Revision(id, 1) for id in setting.messages]
+    made = Candidate(adapter(7), {}, {}, 0, trained_on, {}, PASSED, seed_of(begun))
+    setting.store.publish(UID, made, setting.store.head(UID).epoch)
+    setting.store.retire(UID, lambda *_: False)
+    setting.redis.delete(keys.lock(UID))  # as it runs out
+    setting.burst()
+    assert len(setting.tasks) == 1 and states(setting.store) == {1: "retired", 2: "active"}
+    assert setting.rounds()[0].version == 2
+
+
 def test_a_stop_puts_the_round_back_for_another_trainer(setting):
     first = threading.Event()
     setting.during = once(first.set)
