@@ -98,7 +98,7 @@ class Settings:
     slots: int = _setting(48, "adapters held in memory at once", "slots", low=1, high=4096)
     max_import: int = _setting(
         64 * 2**20,
-        "largest adapter archive that is taken in, packed or unpacked",
+        "largest adapter archive that is taken in; what it may unpack to follows from the rank",
         "bytes",
         low=1024,
         high=2**34,
