@@ -45,6 +45,21 @@ end
 return #uids
 """)
 
+# KEYS: account, leaving, dead letters · ARGV: uid, reason, now, most letters
+_BURY = script("""
+if gone(KEYS[1], KEYS[2], ARGV[1]) then return 0 end
+redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[4], '*', 'uid', ARGV[1], 'reason', ARGV[2], 'at', ARGV[3])
+return 1
+""")
+
+# KEYS: events · ARGV: group, consumer
+_LEAVE = script("""
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])
+if pending.err or #pending > 0 then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 1
+""")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -124,11 +139,16 @@ class Queue:
                 return
             place += PAGE
 
+    def leave(self, worker: str) -> None:
+        """This trainer ends, and the group forgets it; not while it still has entries, which another one takes over."""
+        self._store.read(_LEAVE, [keys.EVENTS], [keys.TRAINERS, worker])
+
     # dead letters
 
     def bury(self, uid: str, reason: str) -> None:
-        """A dead letter: this user's ratings were given up."""
-        self._dead({"uid": uid}, reason)
+        """A dead letter: this user's ratings were given up. None for a user who is gone."""
+        names = [keys.account(uid), keys.LEAVING, keys.DEAD]
+        self._store.write(_BURY, names, [uid, reason, int(self._clock()), DEAD_KEPT])
 
     def dead(self, limit: int = 100) -> list[dict[str, str]]:
         """Dead letters, newest first: what was in them, `reason`, and `at` (Unix seconds)."""

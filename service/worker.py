@@ -67,6 +67,11 @@ class Worker:
 
     def run(self, burst: bool = False) -> None:
         """Work until told to stop; with `burst`, until nothing is due. Waits for a Redis that is away."""
+        self._work(burst)
+        with suppress(*REDIS_AWAY):
+            self._records.queue.leave(self.name)
+
+    def _work(self, burst: bool) -> None:
         begun, pause = False, self._habits.pause
         while not self._stop.is_set():
             try:

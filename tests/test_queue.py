@@ -84,7 +84,12 @@ def test_an_entry_that_makes_no_sense_is_set_aside_and_holds_nothing_up(redis, r
     assert [letter["reason"] for letter in queue.dead()] == ["it names no user"]
 
 
-def test_giving_up_on_a_user_leaves_a_letter(queue):
+def test_giving_up_on_a_user_leaves_a_letter(redis, queue):
+    for uid in ("ann", "bob", "cleo"):
+        add_user(redis, uid)
+    redis.sadd(keys.LEAVING, "cleo")
+    queue.bury("cleo", "no time")
+    queue.bury("nobody", "no time")
     queue.bury("ann", "no memory")
     queue.bury("bob", "no disk")
     assert [(each["uid"], each["reason"]) for each in queue.dead()] == [
@@ -125,3 +130,18 @@ def test_a_lost_group_is_made_again(redis, ratings, queue):
 
 def test_waiting_for_an_entry_ends_in_time(queue):
     assert queue.claim("one", wait=0.05) == []
+
+
+def test_a_trainer_that_ends_is_forgotten_unless_it_still_has_entries(redis, ratings, queue):
+    queue.leave("early")  # there is nobody to forget
+    rate(redis, ratings, "ann", 1)
+    entries = queue.claim("one")
+    assert queue.claim("two") == []
+    queue.leave("one")
+    queue.leave("two")
+    assert [each["name"] for each in redis.xinfo_consumers(keys.EVENTS, keys.TRAINERS)] == ["one"]
+    queue.mark_due(entries)
+    queue.leave("one")
+    assert redis.xinfo_consumers(keys.EVENTS, keys.TRAINERS) == []
+    redis.delete(keys.EVENTS)
+    queue.leave("one")

@@ -86,6 +86,7 @@ def test_eight_thumbs_become_a_version(setting):
     assert round.metrics == {"reward_after": 0.5}
     setting.burst()
     assert len(setting.tasks) == 1 and setting.redis.zcard(keys.DUE) == 0
+    assert setting.redis.xinfo_consumers(keys.EVENTS, keys.TRAINERS) == []
 
 
 def test_an_example_is_what_was_said_and_what_was_answered(setting):
