@@ -24,7 +24,7 @@ from adapters.lora import Trained
 from adapters.model import BaseModel
 from adapters.policy import Sequences, score, score_base
 from adapters.sampling import Sampling
-from adapters.slots import Owner
+from adapters.slots import NoFreeSlot, Owner
 from adapters.store import Candidate
 from feedback.gate import GateConfig, Side, Verdict, soundness
 from feedback.ppo import per_token_kl
@@ -48,7 +48,8 @@ class _Tried:
 
 
 async def bring_in(parts: Parts, uid: str, archive: bytes) -> int:
-    """The number of the new version. Raises `BadAdapter`, the store's errors, `Busy`, `Stopping`."""
+    """The number of the new version. Raises `BadAdapter`, the store's errors, `Busy`, `NoFreeSlot`,
+    `Stopping`."""
     limits = Limits(parts.settings.max_import)
     adapter = await run_in_threadpool(unpack, archive, parts.shape, parts.store.base, limits)
     began = time.monotonic()
@@ -72,6 +73,9 @@ async def _examine(parts: Parts, uid: str, adapter: Adapter) -> tuple[Verdict, d
     owner = (uid, -secrets.randbits(48) - 1)  # no version's number, and never used again
 
     def take_a_slot(engine: Engine) -> None:
+        # One slot is left to chats: a chat that found none would hold up the line, and the import's answers in it.
+        if sum(version < 0 for _, version in engine.slots.pins) >= parts.settings.slots - 1:
+            raise NoFreeSlot
         engine.slots.put(owner, adapter)
         engine.slots.pin(owner)
 

@@ -95,7 +95,7 @@ class Settings:
     keep: int = _setting(
         10, "adapter versions kept a user; older ones are pruned", "versions", low=1, high=1000
     )
-    slots: int = _setting(48, "adapters held in memory at once", "slots", low=1, high=4096)
+    slots: int = _setting(48, "adapters held in memory at once", "slots", low=2, high=4096)
     max_import: int = _setting(
         64 * 2**20,
         "largest adapter archive that is taken in; what it may unpack to follows from the rank",
