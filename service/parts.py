@@ -64,8 +64,8 @@ class Parts:
         why = [] if self.generation.alive else ["the engine has stopped"]
         try:
             self.redis.ping()
-        except StoreError as error:
-            why.append(str(error))
+        except StoreError:  # its own words may name hosts and paths, and no key is needed to read this
+            why.append("Redis does not answer; the log says more")
         return why
 
     def close(self) -> None:

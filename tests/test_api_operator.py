@@ -1,9 +1,11 @@
 """What the operator sees: health, readiness, metrics, the page of all calls, and logs without anybody's words."""
 
 import threading
+from contextlib import suppress
 
 import pytest
 
+from feedback.connection import StoreUnavailable, connect
 from tests.servers import server
 from tests.serving import alone, ask, events, problem, running
 
@@ -35,6 +37,17 @@ def test_ready_says_what_a_rating_is_worth(tmp_path):
         ready = api.call("GET", "/readyz").json()
         assert ready["durability"] == "weak" and "appendonly" in ready["durability_reasons"][0]
         assert "DURABILITY IS WEAK" in api.log.read_text()
+
+
+def test_not_ready_says_why_and_not_where(tmp_path):
+    with server(tmp_path / "redis", appendonly="yes") as url, running(tmp_path / "data", url) as api:
+        with connect(url) as redis, suppress(StoreUnavailable):  # it goes without a word
+            redis.shutdown(nosave=True)
+        unready = api.call("GET", "/readyz")
+        assert unready.status_code == 503 and unready.json()["reasons"] == [
+            "Redis does not answer; the log says more"
+        ]
+        assert str(tmp_path) not in unready.text
 
 
 def test_every_metric_is_ours_and_names_nobody(api, user):
