@@ -116,7 +116,7 @@ def split_prompts(examples: Sequence[Example], config: RoundConfig) -> tuple[lis
 
     A prompt's side follows from its own words, so that it never changes sides from round to round.
     """
-    own = {}
+    own: dict[str, Prompt] = {}
     for example in reversed(examples):  # the newest first: they are nearest to what comes next
         limit = min(example.max_tokens, config.answer_tokens)
         own.setdefault(_key(example.messages), Prompt(example.messages, limit))
