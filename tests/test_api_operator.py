@@ -1,11 +1,15 @@
 """What the operator sees: health, readiness, metrics, the page of all calls, and logs without anybody's words."""
 
+import dataclasses
 import threading
 from contextlib import suppress
 
 import pytest
 
+from adapters.store import Version
 from feedback.connection import StoreUnavailable, connect
+from service import examples
+from service.shown import METRICS
 from tests.servers import server
 from tests.serving import alone, ask, events, problem, running
 
@@ -87,6 +91,24 @@ def test_the_page_of_all_calls_is_whole_and_has_examples(api):
         for call in calls.values():
             assert "422" not in call["responses"] and call["description"]
             assert "error" in call["responses"]["default"]["content"]["application/json"]["example"]
+
+
+def test_the_examples_of_answers_have_the_fields_of_real_ones(api, user):
+    page = api.call("GET", "/openapi.json").json()["paths"]
+    shown = page["/v1/chat/completions"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
+    assert shown["usage"] == examples.CHAT["usage"]
+    answer = ask(user)
+    feedback = user.put(f"/v1/messages/{answer['id']}/feedback", json={"rating": "up"}).json()
+    message = user.get(f"/v1/messages/{answer['id']}").json()
+    round = user.post("/v1/adapter/rounds").json()
+    for real, example in (
+        (answer, examples.CHAT), (answer["choices"][0], examples.CHAT["choices"][0]),
+        (feedback, examples.FEEDBACK), (message, examples.MESSAGE), (round, examples.ROUND),
+        (user.get("/v1/adapter").json(), examples.ADAPTER),
+    ):  # fmt: skip
+        assert set(real) == set(example)
+    assert set(examples.VERSION) == {each.name for each in dataclasses.fields(Version)}
+    assert set(examples.VERSION["metrics"]) == set(METRICS)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from service import learning
 from service.bring_in import bring_in
 from service.callers import Running, User, Writer
 from service.errors import ApiError
+from service.examples import ADAPTER, ROUND, VERSION, answers, page
 from service.parts import Parts
 from service.schemas import Reset, Rollback
 from service.shown import round_shown, version_shown
@@ -22,13 +23,13 @@ router = APIRouter(prefix="/v1/adapter", tags=["adapter"])
 ARCHIVE = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
 
 
-@router.get("")
+@router.get("", responses=answers(ADAPTER))
 def status(parts: Running, user: User) -> dict[str, Any]:
     """What answers now, what was said, and how the learning goes."""
     return _status(parts, user.uid)
 
 
-@router.get("/versions")
+@router.get("/versions", responses=page(VERSION))
 def versions(
     parts: Running, user: User, limit: Annotated[int, Query(ge=1, le=1000)] = 100, before: int | None = None
 ) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def versions(
     return {"data": [version_shown(each) for each in every[:limit]], "next": following}
 
 
-@router.post("/rounds", status_code=202)
+@router.post("/rounds", status_code=202, responses=answers(ROUND, 200, 202))
 def start_round(parts: Running, user: Writer, response: Response) -> dict[str, Any]:
     """A round of learning, now: 202; 200 with the one that waits or runs already; 409 while no rating stands."""
     round, new = parts.rounds.request(user.uid)
@@ -46,7 +47,7 @@ def start_round(parts: Running, user: Writer, response: Response) -> dict[str, A
     return round_shown(round)
 
 
-@router.get("/rounds")
+@router.get("/rounds", responses=page(ROUND))
 def rounds(
     parts: Running, user: User, limit: Annotated[int, Query(ge=1, le=100)] = 20, before: str | None = None
 ) -> dict[str, Any]:
@@ -56,20 +57,20 @@ def rounds(
     return {"data": [round_shown(each) for each in found[:limit]], "next": following}
 
 
-@router.get("/rounds/{id}")
+@router.get("/rounds/{id}", responses=answers(ROUND))
 def one_round(parts: Running, user: User, id: str) -> dict[str, Any]:
     """One round and how far it is."""
     return round_shown(parts.rounds.get(user.uid, id))
 
 
-@router.post("/rollback")
+@router.post("/rollback", responses=answers(ADAPTER))
 def rollback(parts: Running, user: Writer, body: Rollback) -> dict[str, Any]:
     """A kept version is active from the next answer on. 409 for one that is held or retired."""
     learning.rollback(parts, user.uid, body.version)
     return _status(parts, user.uid)
 
 
-@router.post("/reset")
+@router.post("/reset", responses=answers(ADAPTER))
 def reset(parts: Running, user: Writer, body: Reset | None = None) -> dict[str, Any]:
     """Version 0, the base model, is active from the next answer on; `forget_feedback` withdraws all ratings."""
     learning.reset(parts, user.uid, bool(body and body.forget_feedback))
@@ -91,7 +92,10 @@ def export(
 
 
 @router.post(
-    "/import", status_code=201, openapi_extra={"requestBody": {"required": True, "content": ARCHIVE}}
+    "/import",
+    status_code=201,
+    responses=answers(VERSION, 201),
+    openapi_extra={"requestBody": {"required": True, "content": ARCHIVE}},
 )
 async def import_(parts: Running, user: Writer, request: Request) -> dict[str, Any]:
     """A new version from a zip as `export` gives it: active, or held if it fails a check that needs no thumbs."""

@@ -18,6 +18,7 @@ from service.callers import Running, User, Writer
 from service.chat import Chat
 from service.disconnect import ClientGone, while_connected
 from service.errors import as_api_error, body_of, unforeseen
+from service.examples import CHAT, answers
 from service.parts import Parts
 from service.plan import PERSONAL
 from service.schemas import ChatRequest
@@ -37,7 +38,7 @@ def models(parts: Running, _: User) -> dict[str, Any]:
     return {"object": "list", "data": data, "next": None}
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@router.post("/v1/chat/completions", response_model=None, responses=answers(CHAT))
 async def completions(parts: Running, account: Writer, body: ChatRequest, request: Request) -> Response:
     """An answer (or `n`), whole or as server-sent events. Its `id` is the message id that feedback is given on."""
     try:

@@ -10,6 +10,7 @@ from feedback.events import NotRated
 from service import learning
 from service.callers import Running, User, Writer
 from service.errors import ApiError
+from service.examples import FEEDBACK, answers
 from service.parts import Parts
 from service.schemas import Rating, RatingOf
 from service.shown import feedback_shown
@@ -17,13 +18,13 @@ from service.shown import feedback_shown
 router = APIRouter(tags=["feedback"])
 
 
-@router.put("/v1/messages/{id}/feedback")
+@router.put("/v1/messages/{id}/feedback", responses=answers(FEEDBACK))
 def put(parts: Running, user: Writer, id: str, body: Rating) -> dict[str, Any]:
     """Rates a message, or rates it anew; on disk when this answers. The same body again changes nothing."""
     return _rate(parts, user.uid, id, body, None)
 
 
-@router.post("/v1/feedback")
+@router.post("/v1/feedback", responses=answers(FEEDBACK))
 def post(
     parts: Running,
     user: Writer,
@@ -34,7 +35,7 @@ def post(
     return _rate(parts, user.uid, body.message_id, body, idempotency_key)
 
 
-@router.get("/v1/messages/{id}/feedback")
+@router.get("/v1/messages/{id}/feedback", responses=answers(FEEDBACK))
 def get(parts: Running, user: User, id: str) -> dict[str, Any]:
     """The rating as it stands, or withdrawn."""
     parts.messages.get(user.uid, id)  # 404 by the message's own name, if there is none
@@ -44,7 +45,7 @@ def get(parts: Running, user: User, id: str) -> dict[str, Any]:
     return feedback_shown(feedback)
 
 
-@router.delete("/v1/messages/{id}/feedback")
+@router.delete("/v1/messages/{id}/feedback", responses=answers(FEEDBACK))
 def delete(parts: Running, user: Writer, id: str) -> dict[str, Any]:
     """Withdraws the rating: from the next answer on no version shaped by it answers."""
     parts.messages.get(user.uid, id)

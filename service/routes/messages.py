@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from service.callers import Running, User
+from service.examples import MESSAGE, answers
+from service.examples import page as page_of
 from service.shown import message_shown
 
 router = APIRouter(tags=["messages"])
 
 
-@router.get("/v1/messages")
+@router.get("/v1/messages", responses=page_of(MESSAGE))
 def page(
     parts: Running, user: User, limit: Annotated[int, Query(ge=1, le=100)] = 20, before: str | None = None
 ) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def page(
     return {"data": shown, "next": found[limit - 1].id if len(found) > limit else None}
 
 
-@router.get("/v1/messages/{id}")
+@router.get("/v1/messages/{id}", responses=answers(MESSAGE))
 def one(parts: Running, user: User, id: str) -> dict[str, Any]:
     """One of the user's messages; anybody else's is 404."""
     return message_shown(parts.messages.get(user.uid, id), parts.ratings.get(user.uid, id))

@@ -14,13 +14,14 @@ from service.auth import Account, IdInUse, new_uid
 from service.callers import AsOperator, Running
 from service.deletion import delete_user
 from service.errors import ApiError
+from service.examples import USER, answers
 from service.parts import Parts
 from service.schemas import NewUser
 
 router = APIRouter(tags=["users"], dependencies=[AsOperator])
 
 
-@router.post("/v1/users", status_code=201)
+@router.post("/v1/users", status_code=201, responses=answers(USER, 201))
 def add(parts: Running, body: NewUser | None = None) -> dict[str, str]:
     """A new user. The key is shown this once. 409 for an id in use."""
     uid = new_uid()
@@ -33,7 +34,7 @@ def add(parts: Running, body: NewUser | None = None) -> dict[str, str]:
     return {"id": account.id, "api_key": key}
 
 
-@router.post("/v1/users/{id}/keys", status_code=201)
+@router.post("/v1/users/{id}/keys", status_code=201, responses=answers(USER, 201))
 def new_key(parts: Running, id: str) -> dict[str, str]:
     """A new key for the user; the old one stops working."""
     return {"id": id, "api_key": parts.accounts.rotate(id)}
