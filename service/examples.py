@@ -12,7 +12,7 @@ MESSAGE_ID = "msg_187a3f5c9e21d4b0a1b2c3d4e5f6"
 
 USER = {"id": "ada", "api_key": "tt-Zm9yIHRoZSBkb2NzIG9ubHk"}
 
-CHAT = {
+CHAT: dict[str, Any] = {
     "id": MESSAGE_ID,
     "object": "chat.completion",
     "created": 1800000000,
@@ -30,7 +30,7 @@ CHAT = {
     "usage": {"prompt_tokens": 37, "completion_tokens": 5, "total_tokens": 42},
 }
 
-FEEDBACK = {
+FEEDBACK: dict[str, Any] = {
     "message_id": MESSAGE_ID,
     "rating": "up",
     "tags": ["short"],
@@ -46,7 +46,7 @@ FEEDBACK = {
     "updated": 1800000060,
 }
 
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "id": MESSAGE_ID,
     "created": 1800000000,
     "model": "personal",
@@ -61,13 +61,13 @@ MESSAGE = {
     "feedback": FEEDBACK,
 }
 
-_METRICS = {
+_METRICS: dict[str, Any] = {
     "thumbs": 24, "reward_before": -0.21, "reward_after": 0.64, "reward_model_auroc": 0.83, "kl": 2.9,
     "kl_per_token": 0.11, "entropy": 1.7, "seconds": 95.2, "approx_kl": 0.006, "clipfrac": 0.04,
     "policy_loss": -0.012, "value_loss": 0.31, "explained_variance": 0.42,
 }  # fmt: skip
 
-VERSION = {
+VERSION: dict[str, Any] = {
     "version": 3,
     "parent": 2,
     "created": 1799999000,
@@ -80,7 +80,7 @@ VERSION = {
     "files": {"adapter_model.safetensors": "d7a8" * 16},
 }  # fmt: skip
 
-ROUND = {
+ROUND: dict[str, Any] = {
     "id": "round_187a3f5c9e21d4b0a1b2c3d4e5f6",
     "state": "running",
     "progress": 0.5,
@@ -94,7 +94,7 @@ ROUND = {
     "ended": None,
 }
 
-ADAPTER = {
+ADAPTER: dict[str, Any] = {
     "base_model": "SmolLM2-135M-Instruct",
     "active_version": 3,
     "versions": 3,

@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,12 @@ class Generation:
 
 
 def test_imports_leave_a_slot_to_chats_and_the_caller_is_told_to_come_back():
-    parts = SimpleNamespace(
+    parts: Any = SimpleNamespace(
         generation=Generation(("ann", -7), ("bob", -8)), settings=SimpleNamespace(slots=3)
     )
     with pytest.raises(NoFreeSlot) as refused:
         asyncio.run(bring_in._examine(parts, UID, adapter(1)))
-    answer = respond(as_api_error(refused.value))
+    error = as_api_error(refused.value)
+    assert error is not None
+    answer = respond(error)
     assert answer.status_code == 429 and answer.headers["Retry-After"]
