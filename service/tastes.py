@@ -5,7 +5,7 @@ for nothing outside the demo imports this module. A taste has
 
     score      0 to 1, how much of what this user likes is in the answer; rises by degrees, so that a small change shows
     threshold  this user gives a thumb up from this score on. Fixed beforehand, near the middle of what the embedded
-               base model answers to the demo's rated prompts, so that both kinds of thumbs occur from the start
+               base model answers to the demo's rated prompts (with 96 tokens), so that both kinds of thumbs occur
     accepted   the strict test: the answer is as this user wants it, with nothing left to wish for
 
 An answer that is no language (empty, a few words, the same words again and again) scores 0 with everybody, so that a
@@ -141,7 +141,7 @@ def _falling(value: float, full: float, none: float) -> float:
 TASTES = {
     taste.name: taste
     for taste in (
-        Taste("shorter", "short sentences, and few of them", brevity, 0.45, is_brief),
+        Taste("shorter", "short sentences, and few of them", brevity, 0.24, is_brief),
         Taste("lists", "lists instead of prose", listing, 0.05, is_list),
         Taste("second-person", "to be addressed as you", address, 0.2, is_addressed),
         Taste("calm", "no exclamation marks and no gushing", calm, 0.8, is_calm),
