@@ -83,8 +83,11 @@ def finished(client, round):
 
 
 def test_one_rates_and_only_that_ones_assistant_changes(tmp_path):
-    with alone(tmp_path, model="", dtype="auto", threads=2) as api:
-        ada, ben = api.user("ada"), api.user("ben")
+    with (
+        alone(tmp_path, model="", dtype="auto", threads=2) as api,
+        api.user("ada") as ada,
+        api.user("ben") as ben,
+    ):
         before = exam(ada)
         assert exam(ben) == before, "nobody has taught anything yet"
         assert exam(ada, "base") == before
