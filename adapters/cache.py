@@ -51,9 +51,8 @@ class Shelf:
 class Cache:
     """All shelves. `rows` bounds how many sequences live at once; memory is taken as shelves fill, and given back."""
 
-    def __init__(self, rows: int, context: int) -> None:
+    def __init__(self, rows: int) -> None:
         self.capacity = max(rows, LEAST_ROWS)
-        self.context = context
         self.shelves: dict[int, Shelf] = {}
 
     def place(self, tokens: int) -> Row:

@@ -83,7 +83,7 @@ class Engine:
     tokens: int = 0
 
     def __post_init__(self) -> None:
-        self.cache = Cache(self.rows, self.model.context)
+        self.cache = Cache(self.rows)
         self.seen: dict[str, Tensor] = {}
         self.choice: tuple[tuple[int, ...], int, lora.Base | lora.Mixed] = ((), 0, lora.Base())
 

@@ -93,7 +93,7 @@ class Policy:
 
     def score(self, sequences: Sequences) -> Scores:
         """The answers under the policy; gradients flow to the factors through `logprobs` alone."""
-        return score(self.model, sequences, Trained(self.factors, self.shape.alpha / self.shape.rank))
+        return score(self.model, sequences, Trained(self.factors, self.shape.scale))
 
 
 def score(model: BaseModel, sequences: Sequences, choice: Base | Trained) -> Scores:

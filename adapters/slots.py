@@ -90,7 +90,6 @@ class Slots:
             )
 
     def _write(self, slot: int, adapter: Adapter) -> None:
-        scale = adapter.shape.alpha / adapter.shape.rank
         for name, (a, b) in adapter.weights.items():
-            self.model.layers[name].put(slot, a, b, scale)
+            self.model.layers[name].put(slot, a, b, adapter.shape.scale)
         self.writes += 1

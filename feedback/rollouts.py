@@ -8,7 +8,7 @@ answers are drawn as chat draws them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -61,9 +61,7 @@ class Sampler:
             self.slots.put(owner, adapter)
         encoded = [self._encode(prompt) for prompt in prompts]
         for number, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
-            draws = Sampling(
-                sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.seed + number
-            )
+            draws = replace(sampling, seed=sampling.seed + number)
             self.engine.add(Request(str(number), ids, owner, prompt.max_tokens, draws))
         return self._collect(encoded)
 

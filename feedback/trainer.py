@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from adapters.adapter import Adapter
 from adapters.model import BaseModel
-from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Candidate, Revision
+from adapters.versions import Learner as Kept
 from feedback import gate, ppo, reward
 from feedback.learner import Learner
 from feedback.practice import critic_inputs, practise
@@ -59,8 +59,8 @@ def run_round(
     """
     began = time.monotonic()
     round = Round(model, config, seed, examples, report, stop)
-    learner = _learner(round, store, uid, start)
     parent = store.load(uid, start) if start else None
+    learner = _learner(round, parent, store.learner(uid, start) if start else None)
 
     round.begin("reading the thumbs")
     thumbs = [rated(model, e.messages, e.answer, e.ended) for e in examples]
@@ -76,7 +76,8 @@ def run_round(
 
     round.begin("judging the candidate")
     active = store.head(uid).active
-    verdict = judge(round, taste.judge, candidate, store.load(uid, active) if active else None)
+    now = parent if active == start else store.load(uid, active) if active else None
+    verdict = judge(round, taste.judge, candidate, now)
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,
@@ -90,15 +91,14 @@ def run_round(
     )
 
 
-def _learner(round: Round, store: AdapterStore, uid: str, start: int) -> Learner:
-    """Version `start` with its own optimiser, critic and KL state; fresh from the base model or an import."""
+def _learner(round: Round, parent: Adapter | None, kept: Kept | None) -> Learner:
+    """The parent with its own optimiser, critic and KL state; fresh from the base model (None) or an import."""
     config = round.config
-    adapter = store.load(uid, start) if start else Adapter.fresh(round.shape, round.generator)
+    adapter = parent or Adapter.fresh(round.shape, round.generator)
     controller = ppo.KLController(config.kl_coef, config.kl_target, config.kl_horizon)
     learner = Learner(
         round.model, adapter, critic_inputs(config.reward), config.ppo, controller, round.generator
     )
-    kept = store.learner(uid, start) if start else None
     if kept is not None:
         learner.resume(kept)
     return learner
@@ -145,9 +145,7 @@ def read_taste(
 def judge(round: Round, judging: RewardModel, candidate: Adapter, active: Adapter | None) -> gate.Verdict:
     """Candidate, active version and base on the gate's prompts, with the same seeds, drawn as chat draws."""
     config, prompts = round.config, round.gate_prompts
-    chat = Sampling(
-        config.chat.temperature, config.chat.top_p, config.chat.repetition_penalty, round.sampling(2).seed
-    )
+    chat = replace(config.chat, seed=round.sampling(2).seed)
     base = round.sampler.sample(prompts, None, chat)
     theirs = round.sampler.sample(prompts, candidate, chat)
     now = round.sampler.sample(prompts, active, chat) if active else base
