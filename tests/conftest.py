@@ -1,13 +1,15 @@
 """A clean real server for every test that wants one: the embedded one, or THUMBTUNE_TEST_REDIS_URL, whose database is
-emptied."""
+emptied; and an adapter store with one user."""
 
 import contextlib
 import os
 
 import pytest
 
+from adapters.store import AdapterStore
 from feedback.connection import connect
 from service.valkey import Valkey
+from tests.candidates import BASE, UID
 from tests.servers import server
 from tests.serving import another_database, running
 
@@ -54,6 +56,20 @@ def user(api):
     """A client for a user that nobody else uses."""
     with api.user() as client:
         yield client
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Where the adapter store of `store` lies."""
+    return tmp_path / "adapters"
+
+
+@pytest.fixture
+def store(root):
+    """An adapter store with one user, UID, on the base model."""
+    store = AdapterStore(root, BASE)
+    store.create(UID)
+    return store
 
 
 def pytest_collection_modifyitems(items):

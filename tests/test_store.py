@@ -19,18 +19,6 @@ from adapters.store import (
 from tests.candidates import BASE, HELD, PASSED, UID, all_stand, candidate, number_in, publish, states
 
 
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "adapters"
-
-
-@pytest.fixture
-def store(root):
-    store = AdapterStore(root, BASE)
-    store.create(UID)
-    return store
-
-
 def test_a_new_user_is_on_the_base_model(store):
     assert (store.head(UID).active, store.head(UID).epoch) == (0, 1)
     assert store.versions(UID) == []

@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from adapters.store import (
-    AdapterStore,
     DamagedVersion,
     UnknownVersion,
 )
 from tests.candidates import (
-    BASE,
     HELD,
     UID,
     all_but,
@@ -21,18 +19,6 @@ from tests.candidates import (
     publish,
     states,
 )
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "adapters"
-
-
-@pytest.fixture
-def store(root):
-    store = AdapterStore(root, BASE)
-    store.create(UID)
-    return store
 
 
 def cut(path):

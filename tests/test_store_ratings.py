@@ -3,20 +3,8 @@
 import pytest
 import torch
 
-from adapters.store import AdapterStore, NotKept, Overtaken, UnknownVersion
-from tests.candidates import BASE, HELD, UID, all_but, all_stand, candidate, publish, states
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "adapters"
-
-
-@pytest.fixture
-def store(root):
-    store = AdapterStore(root, BASE)
-    store.create(UID)
-    return store
+from adapters.store import NotKept, Overtaken, UnknownVersion
+from tests.candidates import HELD, UID, all_but, all_stand, candidate, publish, states
 
 
 def test_withdrawal_makes_the_newest_version_active_that_it_did_not_shape(store, root):
