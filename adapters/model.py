@@ -19,6 +19,8 @@ from adapters import lora
 from adapters.adapter import LoraShape
 from adapters.attention import ATTENTION, Past, UnsupportedAttention
 from adapters.checkpoint import Checkpoint, ModelError, Report, resolve
+from adapters.compiler import CannotCompile
+from adapters.native import Native, Unfit
 
 ChatMessages = Sequence[dict[str, str]]
 
@@ -55,6 +57,7 @@ class BaseModel:
         self.vocabulary = int(self.head.weight.shape[0])
         self.controls = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
         self.eos_ids = _end_tokens(network, tokenizer)
+        self.native: Native | None = None
 
     def lora_shape(self, rank: int, alpha: float) -> LoraShape:
         """The shape of an adapter on every linear layer of the decoder."""
@@ -127,6 +130,10 @@ def load(config: ModelConfig, folder: Path, report: Report = print) -> BaseModel
             f"{checkpoint.name} has no linear layer (torch.nn.Linear) that an adapter could change"
         )
     _try(model)
+    try:
+        model.native = Native(network, report)
+    except (CannotCompile, Unfit) as error:
+        report(f"{checkpoint.name} runs through PyTorch's own operations: {error}")
     return model
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from adapters.adapter import Adapter
 from adapters.lora import Base, Trained
 from adapters.model import BaseModel
+from adapters.teaching import answers
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class Policy:
 
 def score(model: BaseModel, sequences: Sequences, choice: Base | Trained) -> Scores:
     """The answers of `sequences` under the base model or under factors in training."""
+    if model.native is not None:
+        logprobs, entropy, states = answers(model.native, sequences, choice)
+        return Scores(
+            _spread(logprobs, sequences.mask), _spread(entropy, sequences.mask), _spread(states, sequences.mask)
+        )
     states = model.states(sequences.ids, choice)  # (B, T, D)
     row, position = sequences.at()
     # A token is chosen on the state before it; the output head is computed for answer tokens only.

@@ -1,0 +1,459 @@
+// Backward through the same pass: what a change of the answers' log-probabilities asks of the adapter's A and B.
+//
+// The frozen weights get no gradient, so each linear layer costs one product (with the weight transposed) and four thin
+// ones. All tokens use one adapter; a sequence's tokens lie side by side, from position 0 on.
+
+#include "backward.h"
+#include "forward.h"
+#include "team.h"
+
+#include <stdlib.h>
+
+enum { QUERIES = 48 };  // of attention's gradient at once
+
+typedef struct {
+    const Pass *pass;
+    const float *weight;
+    float scale;
+    float *grads;
+    const int32_t *first;  // (sequences + 1,) each sequence's first token
+} Back;
+
+static const Linear *linear_of(const Pass *p, long layer, int module) { return &p->model->layer[layer].linear[module]; }
+static const bf16 *adapter_of(const Pass *p) { return p->batch->adapters + (p->batch->slot[0] - 1) * p->batch->adapter_size; }
+
+// (T, R') of each module
+static float *dlow_of(const Pass *p, long token, int module) {
+    return p->work.dlow + (token * MODULES + module) * even(p->model->rank);
+}
+
+// dlow (R') = (scale · B)ᵀ · dy (N)
+static void shrink_back(const Pass *p, long layer, int module, long token, const bf16 *dy) {
+    const Model *m = p->model;
+    const Linear *w = linear_of(p, layer, module);
+    long rank = even(m->rank);
+    const bf16 *b = adapter_of(p) + adapter_at(m, layer, module) + down_size(m, w);
+    for (long r = 0; r < rank; r += 2) {
+        f32v one = all(0), two = all(0);
+        for (long n = 0; n < w->outputs; n += LANES) {
+            u32v both = load_pairs(b + n / WIDE * rank * WIDE + r * WIDE + n % WIDE * 2);
+            f32v d = widen(dy + n);
+            one += (f32v)(both << 16) * d;
+            two += (f32v)(both & 0xffff0000u) * d;
+        }
+        dlow_of(p, token, module)[r] = sum(one);
+        dlow_of(p, token, module)[r + 1] = sum(two);
+    }
+}
+
+// dx (rows, 32) [+]= a panel of dy · W + dlow · A
+static void linear_back(const Pass *p, long layer, int module, Piece piece, const bf16 *dy, long dy_step, float *dx, int add) {
+    const Model *m = p->model;
+    const Linear *w = linear_of(p, layer, module);
+    const bf16 *a = adapter_of(p) + adapter_at(m, layer, module) + piece.panel * WIDE;
+    product(piece.to - piece.from, dy + piece.from * dy_step, dy_step, w->back + piece.panel * WIDE * w->outputs,
+            w->outputs / 2, dx, WIDE, add);
+    for (long t = piece.from; t < piece.to; t++, dx += WIDE) {
+        f32v left = load(dx), right = load(dx + LANES);
+        for (long r = 0; r < m->rank; r++) {
+            f32v low = all(dlow_of(p, t, module)[r]);
+            left += low * widen(a + r * w->inputs);
+            right += low * widen(a + r * w->inputs + LANES);
+        }
+        store(dx, left);
+        store(dx + LANES, right);
+    }
+}
+
+// out (8 rows of the rank, 32 columns) = Σ over tokens of thin[t][r] · x[t][column]
+static void outer(long tokens, const float *thin, long thin_step, const bf16 *x, long x_step, float out[8][WIDE]) {
+    f32v left[8], right[8];
+    for (int r = 0; r < 8; r++) left[r] = right[r] = all(0);
+    for (long t = 0; t < tokens; t++) {
+        f32v one = widen(x + t * x_step), two = widen(x + t * x_step + LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < 8; r++) {
+            left[r] += one * thin[t * thin_step + r];
+            right[r] += two * thin[t * thin_step + r];
+        }
+    }
+    for (int r = 0; r < 8; r++) {
+        store(out[r], left[r]);
+        store(out[r] + LANES, right[r]);
+    }
+}
+
+static float *grad_of(const Back *back, long layer, int module) {
+    const Model *m = back->pass->model;
+    float *at = back->grads;
+    for (long l = 0; l <= layer; l++)
+        for (int i = 0; i < (l < layer ? MODULES : module); i++)
+            at += m->rank * (m->layer[l].linear[i].inputs + m->layer[l].linear[i].outputs);
+    return at;
+}
+
+static long grad_pieces(const Pass *p, int module) {
+    const Linear *w = linear_of(p, 0, module);
+    return PANELS(w->inputs) + PANELS(w->outputs);
+}
+
+// 32 columns of dA = dlowᵀ · x, or 32 rows of dB = scale · dyᵀ · low
+static void grad(const Back *back, long layer, int module, long number, const bf16 *x, long x_step, const bf16 *dy,
+                 long dy_step) {
+    const Pass *p = back->pass;
+    const Model *m = p->model;
+    const Linear *w = linear_of(p, layer, module);
+    long rank = m->rank, row = MODULES * even(rank), tokens = p->batch->tokens;
+    int down = number < PANELS(w->inputs);
+    long panel = down ? number : number - PANELS(w->inputs), width = down ? w->inputs : w->outputs;
+    long count = width - panel * WIDE < WIDE ? width - panel * WIDE : WIDE;
+    float *to = grad_of(back, layer, module) + (down ? panel * WIDE : rank * w->inputs + panel * WIDE * rank);
+    for (long r0 = 0; r0 < rank; r0 += 8) {
+        float out[8][WIDE];
+        const float *thin = (down ? p->work.dlow : p->work.low) + module * even(rank) + r0;
+        outer(tokens, thin, row, (down ? x + panel * WIDE : dy + panel * WIDE), down ? x_step : dy_step, out);
+        for (long r = r0; r < rank && r < r0 + 8; r++)
+            for (long i = 0; i < count; i++)
+                to[down ? r * w->inputs + i : i * rank + r] = down ? out[r - r0][i] : out[r - r0][i] * back->scale;
+    }
+}
+
+// The layer's A · x as float32, so that both gradients are one function
+static void widen_low(const Pass *p, const Kept *kept, long token) {
+    long row = MODULES * even(p->model->rank);
+    for (long i = 0; i < row; i++) p->work.low[token * row + i] = widen_one(kept->low[token * row + i]);
+}
+
+// Gradient of an RMS norm: dx += s · (w·dh - x · s² · mean(w·dh·x)); and h once more, for the gradient of A
+static void norm_back(const Pass *p, const float *x, const float *weight, const float *dh, float *dx, bf16 *h) {
+    long width = p->model->hidden;
+    float scale = norm_scale(x, width, p->model->eps);
+    f32v along = all(0);
+    for (long i = 0; i < width; i += LANES) along += load(dh + i) * load(weight + i) * load(x + i);
+    float mean = sum(along) / (float)width * scale * scale;
+    for (long i = 0; i < width; i += LANES) {
+        f32v w = load(weight + i), at = load(x + i);
+        store(dx + i, load(dx + i) + scale * (w * load(dh + i) - at * mean));
+        if (h) narrow(h + i, at * scale * w);
+    }
+}
+
+// d log-probability / d logits, weighted: weight · (one at the target - softmax)
+static void head_below(const Back *back, long row) {
+    const Pass *p = back->pass;
+    long size = p->model->vocabulary, step = ROUND_UP(size, 2);
+    const float *logits = p->work.logits + row * size;
+    bf16 *out = p->work.dlogits + row * step;
+    long target = p->batch->target[row];
+    float log_mass = logits[target] - p->batch->logprob[row], weight = back->weight[row];
+    long i = 0;
+    for (; i + LANES <= size; i += LANES) narrow(out + i, -weight * vexp(load(logits + i) - log_mass));
+    for (; i < size; i++) out[i] = narrow_one(-weight * expf(logits[i] - log_mass));
+    if (step > size) out[size] = 0;
+    out[target] = narrow_one(weight * (1.0f - expf(logits[target] - log_mass)));
+}
+
+static void head_back(const Pass *p, long number, float *tile) {
+    const Model *m = p->model;
+    long panels = PANELS(m->hidden), panel = number % panels, from = number / panels * ROWS;
+    long rows = p->batch->wanted - from < ROWS ? p->batch->wanted - from : ROWS, step = ROUND_UP(m->vocabulary, 2);
+    enum { DEEP = 2048 };  // numbers of a row at once: twelve rows of them stay cached
+    for (long k = 0; k < step; k += DEEP)
+        product(rows, p->work.dlogits + from * step + k, step, m->out.back + panel * WIDE * step + k * WIDE,
+                (step - k < DEEP ? step - k : DEEP) / 2, tile, WIDE, k > 0);
+    for (long row = 0; row < rows; row++)
+        memcpy(p->work.wide + (from + row) * m->hidden + panel * WIDE, tile + row * WIDE, WIDE * sizeof *tile);
+}
+
+static void feed_back(const Pass *p, long layer, long number, float *tile) {
+    const Model *m = p->model;
+    const Kept *kept = &p->work.kept[layer];
+    Piece piece = piece_of(p, number, PANELS(m->inner));
+    linear_back(p, layer, DOWN, piece, p->work.dnarrow, m->hidden, tile, 0);
+    for (long t = piece.from; t < piece.to; t++)
+        for (long i = 0; i < WIDE; i += LANES, tile += LANES) {
+            long at = t * m->inner + piece.panel * WIDE + i;
+            f32v d = load(tile), g = widen(kept->gate + at), u = widen(kept->up + at), s = sigmoid(g);
+            narrow(p->work.inner + at, g * s * u);
+            narrow(p->work.dup + at, d * g * s);
+            narrow(p->work.dgate + at, d * u * s * (1.0f + g * (1.0f - s)));
+        }
+}
+
+static void copy_out(const Pass *p, Piece piece, const float *tile, float *to) {
+    for (long t = piece.from; t < piece.to; t++, tile += WIDE)
+        memcpy(to + t * p->model->hidden + piece.panel * WIDE, tile, WIDE * sizeof *tile);
+}
+
+// What comes from above, rounded; and its product with B of the module that it left
+static void descend(const Pass *p, long layer, int module, long token) {
+    long width = p->model->hidden;
+    bf16 *dy = p->work.dnarrow + token * width;
+    for (long i = 0; i < width; i += LANES) narrow(dy + i, load(p->work.x + token * width + i));
+    shrink_back(p, layer, module, token, dy);
+}
+
+static void output_back(const Pass *p, long layer, long number, float *tile) {
+    const Model *m = p->model;
+    long wide = m->heads * m->head;
+    Piece piece = piece_of(p, number, PANELS(wide));
+    linear_back(p, layer, O, piece, p->work.dnarrow, m->hidden, tile, 0);
+    for (long t = piece.from; t < piece.to; t++, tile += WIDE)
+        for (long i = 0; i < WIDE; i += LANES) narrow(p->work.dattended + t * wide + piece.panel * WIDE + i, load(tile + i));
+}
+
+// Panels of x (rows, width) read as K = rows, N = width: [width / 32][rows / 2][32][2]
+static void panels_of(const bf16 *x, long step, long rows, long width, bf16 *out) {
+    for (long n = 0; n < ROUND_UP(width, WIDE); n++)
+        for (long k = 0; k < even(rows); k++)
+            out[n / WIDE * even(rows) * WIDE + k / 2 * 2 * WIDE + n % WIDE * 2 + k % 2] =
+                k < rows && n < width ? x[k * step + n] : 0;
+}
+
+// One head's gradient of attention for queries `from` to `to` of a sequence, over keys 0 to `to` - 1 (Dao et al. 2022, App. B.2).
+typedef struct {
+    float *scores, *dshares;  // (QUERIES, longest)
+    bf16 *shares, *dscores;   // (QUERIES, longest)
+    bf16 *flipped;            // (longest, QUERIES)
+    bf16 *keys, *values;      // panels: keys by dimension, values by key
+    bf16 *thin;               // panels of 48 queries or outputs' gradients
+    float *dkeys, *dvalues;   // (longest, head_room)
+    float *dqueries;          // (QUERIES, head_room)
+} Grown;
+
+static Grown grown_of(const Pass *p, int thread) {
+    const Model *m = p->model;
+    long longest = p->longest, room = head_room(m);
+    char *at = (char *)(p->work.grown + thread * grown_size(m, longest));
+    Grown g;
+#define NEXT(what, count) (g.what = (void *)at, at += ROUND_UP((count) * (long)sizeof *g.what, 64))
+    NEXT(scores, QUERIES * longest);
+    NEXT(dshares, QUERIES * longest);
+    NEXT(shares, QUERIES * longest);
+    NEXT(dscores, QUERIES * longest);
+    NEXT(flipped, QUERIES * longest);
+    NEXT(keys, longest * room);
+    NEXT(values, longest * room);
+    NEXT(thin, QUERIES * room);
+    NEXT(dkeys, longest * room);
+    NEXT(dvalues, longest * room);
+    NEXT(dqueries, QUERIES * room);
+#undef NEXT
+    return g;
+}
+
+static void gather(const Pass *p, long layer, long group, const int32_t *pages, long length, const Grown *g) {
+    const Model *m = p->model;
+    long d = m->head, room = head_room(m), padded = ROUND_UP(length, PAGE);
+    for (long key = 0; key < padded; key++) {
+        const bf16 *k = p->batch->cache + page_at(m, pages[key / PAGE], layer, 0, group) + key % PAGE * 2;
+        const bf16 *v = p->batch->cache + page_at(m, pages[key / PAGE], layer, 1, group) + key % PAGE / 2 * 2 * WIDE + key % 2;
+        for (long i = 0; i < room; i++) {
+            int there = key < length && i < d;
+            // keys: summed over keys, so that a panel's columns are dimensions
+            g->keys[i / WIDE * padded * WIDE + key / 2 * 2 * WIDE + i % WIDE * 2 + key % 2] =
+                there ? k[i / 2 * 2 * PAGE + i % 2] : 0;
+            // values: summed over dimensions, so that a panel's columns are keys
+            g->values[key / PAGE * room * WIDE + i / 2 * 2 * WIDE + key % PAGE * 2 + i % 2] =
+                there ? v[i / WIDE * PAGE * WIDE + i % WIDE * 2] : 0;
+        }
+    }
+}
+
+static void flip(const bf16 *x, long step, long rows, long columns, bf16 *out) {  // (rows, columns) → (columns, QUERIES)
+    for (long c = 0; c < columns; c++)
+        for (long r = 0; r < QUERIES; r++) out[c * QUERIES + r] = r < rows ? x[r * step + c] : 0;
+}
+
+static void attend_back_chunk(const Pass *p, long layer, long head, const int32_t *pages, long first, long from, long to,
+                              long length, const Grown *g) {
+    const Model *m = p->model;
+    const Kept *kept = &p->work.kept[layer];
+    long d = m->head, room = head_room(m), step = p->longest, wide = m->heads * d, group = head / (m->heads / m->groups);
+    long rows = to - from, seen = ROUND_UP(to, PAGE), padded = ROUND_UP(length, PAGE), token = first + from;
+    const bf16 *query = kept->query + token * wide + head * d, *dout = p->work.dattended + token * wide + head * d;
+    for (long page = 0; page < seen / PAGE; page++) {
+        product(rows, query, wide, p->batch->cache + page_at(m, pages[page], layer, 0, group), d / 2,
+                g->scores + page * PAGE, step, 0);
+        product(rows, dout, wide, g->values + page * room * WIDE, d / 2, g->dshares + page * PAGE, step, 0);
+    }
+    for (long r = 0; r < rows; r++) {
+        const bf16 *out = kept->attended + (token + r) * wide + head * d;
+        f32v along = all(0);
+        for (long i = 0; i < d; i += LANES) along += widen(out + i) * widen(dout + r * wide + i);
+        float mean = sum(along), mass = kept->mass[(token + r) * m->heads + head];
+        long end = from + r + 1, begin = m->window && end > m->window ? end - m->window : 0;
+        u32v lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        for (long i = 0; i < seen; i += LANES) {
+            u32v key = lane + (uint32_t)i, visible = (u32v)(key < (uint32_t)end) & (u32v)(key >= (uint32_t)begin);
+            f32v share = (f32v)((u32v)vexp(load(g->scores + r * step + i) * m->scaling - mass) & visible);
+            narrow(g->shares + r * step + i, share);
+            narrow(g->dscores + r * step + i,
+                   (f32v)((u32v)(share * (load(g->dshares + r * step + i) - mean) * m->scaling) & visible));
+        }
+    }
+    for (long i = 0; i < room; i += WIDE)
+        product(rows, g->dscores, step, g->keys + i * padded, seen / 2, g->dqueries + i, room, 0);
+    float *to_query = p->work.wide + token * (wide + 2 * m->groups * d) + head * d;
+    for (long r = 0; r < rows; r++) memcpy(to_query + r * (wide + 2 * m->groups * d), g->dqueries + r * room, d * sizeof(float));
+    long deep = even(rows);
+    panels_of(dout, wide, rows, d, g->thin);
+    flip(g->shares, step, rows, seen, g->flipped);
+    for (long i = 0; i < room; i += WIDE)
+        product(seen, g->flipped, QUERIES, g->thin + i * deep, deep / 2, g->dvalues + i, room, 1);
+    panels_of(query, wide, rows, d, g->thin);
+    flip(g->dscores, step, rows, seen, g->flipped);
+    for (long i = 0; i < room; i += WIDE)
+        product(seen, g->flipped, QUERIES, g->thin + i * deep, deep / 2, g->dkeys + i, room, 1);
+}
+
+// One group of one sequence
+static void attend_back(const Back *back, long layer, long number, int thread) {
+    const Pass *p = back->pass;
+    const Model *m = p->model;
+    long sequence = number / m->groups, group = number % m->groups, repeats = m->heads / m->groups;
+    long first = back->first[sequence], length = back->first[sequence + 1] - first, d = m->head, room = head_room(m);
+    const int32_t *pages = p->batch->table + sequence * p->batch->table_width;
+    Grown g = grown_of(p, thread);
+    gather(p, layer, group, pages, length, &g);
+    memset(g.dkeys, 0, ROUND_UP(length, PAGE) * room * sizeof(float));
+    memset(g.dvalues, 0, ROUND_UP(length, PAGE) * room * sizeof(float));
+    for (long head = group * repeats; head < (group + 1) * repeats; head++)
+        for (long from = 0; from < length; from += QUERIES)
+            attend_back_chunk(p, layer, head, pages, first, from, from + QUERIES < length ? from + QUERIES : length, length, &g);
+    long row = (m->heads + 2 * m->groups) * d;
+    for (long t = 0; t < length; t++) {
+        memcpy(p->work.wide + (first + t) * row + (m->heads + group) * d, g.dkeys + t * room, d * sizeof(float));
+        memcpy(p->work.wide + (first + t) * row + (m->heads + m->groups + group) * d, g.dvalues + t * room, d * sizeof(float));
+    }
+}
+
+// Rotate back, round, and take the products with B of q, k and v
+static void remember_back(const Pass *p, long layer, long token) {
+    const Model *m = p->model;
+    long d = m->head, row = (m->heads + 2 * m->groups) * d, half = d / 2, position = p->batch->position[token];
+    const float *cosine = m->cosine + position * half, *sine = m->sine + position * half;
+    float *x = p->work.wide + token * row;
+    for (long head = 0; head < m->heads + m->groups; head++, x += d)
+        for (long i = 0; i < half; i++) {
+            float one = x[i], two = x[i + half];
+            x[i] = one * cosine[i] + two * sine[i];
+            x[i + half] = two * cosine[i] - one * sine[i];
+        }
+    bf16 *dy = p->work.dnarrow + token * row;
+    for (long i = 0; i < row; i += LANES) narrow(dy + i, load(p->work.wide + token * row + i));
+    shrink_back(p, layer, Q, token, dy);
+    shrink_back(p, layer, KEY, token, dy + m->heads * d);
+    shrink_back(p, layer, VALUE, token, dy + (m->heads + m->groups) * d);
+}
+
+static void project_back(const Pass *p, long layer, long number, float *tile) {
+    const Model *m = p->model;
+    long row = (m->heads + 2 * m->groups) * m->head;
+    Piece piece = piece_of(p, number, PANELS(m->hidden));
+    linear_back(p, layer, Q, piece, p->work.dnarrow, row, tile, 0);
+    linear_back(p, layer, KEY, piece, p->work.dnarrow + m->heads * m->head, row, tile, 1);
+    linear_back(p, layer, VALUE, piece, p->work.dnarrow + (m->heads + m->groups) * m->head, row, tile, 1);
+    copy_out(p, piece, tile, p->work.dh);
+}
+
+static void feed_forward_back(const Back *back, long layer, float *tile) {
+    const Pass *p = back->pass;
+    const Model *m = p->model;
+    const Kept *kept = &p->work.kept[layer];
+    long tokens = p->batch->tokens, hidden = m->hidden, inner = m->inner;
+    EACH(t, tokens) {
+        widen_low(p, kept, t);
+        descend(p, layer, DOWN, t);
+    }
+    team_wait();
+    EACH(n, pieces(p, PANELS(inner))) feed_back(p, layer, n, tile);
+    team_wait();
+    EACH(n, grad_pieces(p, DOWN)) grad(back, layer, DOWN, n, p->work.inner, inner, p->work.dnarrow, hidden);
+    team_wait();
+    EACH(t, tokens) {
+        shrink_back(p, layer, GATE, t, p->work.dgate + t * inner);
+        shrink_back(p, layer, UP, t, p->work.dup + t * inner);
+    }
+    team_wait();
+    EACH(n, pieces(p, PANELS(hidden))) {
+        Piece piece = piece_of(p, n, PANELS(hidden));
+        linear_back(p, layer, GATE, piece, p->work.dgate, inner, tile, 0);
+        linear_back(p, layer, UP, piece, p->work.dup, inner, tile, 1);
+        copy_out(p, piece, tile, p->work.dh);
+    }
+    team_wait();
+    EACH(t, tokens)
+        norm_back(p, kept->middle + t * hidden, m->layer[layer].norm[1], p->work.dh + t * hidden, p->work.x + t * hidden,
+                  p->work.h + t * hidden);
+    team_wait();
+    EACH(n, grad_pieces(p, GATE)) grad(back, layer, GATE, n, p->work.h, hidden, p->work.dgate, inner);
+    team_wait();
+    EACH(n, grad_pieces(p, UP)) grad(back, layer, UP, n, p->work.h, hidden, p->work.dup, inner);
+    team_wait();
+}
+
+static void attention_back(const Back *back, long layer, int thread, float *tile) {
+    const Pass *p = back->pass;
+    const Model *m = p->model;
+    const Kept *kept = &p->work.kept[layer];
+    long tokens = p->batch->tokens, hidden = m->hidden, wide = m->heads * m->head, narrow_ = m->groups * m->head;
+    EACH(t, tokens) descend(p, layer, O, t);
+    team_wait();
+    EACH(n, pieces(p, PANELS(wide))) output_back(p, layer, n, tile);
+    team_wait();
+    EACH(n, grad_pieces(p, O)) grad(back, layer, O, n, kept->attended, wide, p->work.dnarrow, hidden);
+    team_wait();
+    EACH(n, p->batch->sequences * m->groups) attend_back(back, layer, n, thread);
+    team_wait();
+    EACH(t, tokens) remember_back(p, layer, t);
+    team_wait();
+    EACH(n, pieces(p, PANELS(hidden))) project_back(p, layer, n, tile);
+    team_wait();
+    EACH(t, tokens)
+        norm_back(p, kept->before + t * hidden, m->layer[layer].norm[0], p->work.dh + t * hidden, p->work.x + t * hidden,
+                  p->work.h + t * hidden);
+    team_wait();
+    const bf16 *dy[] = {p->work.dnarrow, p->work.dnarrow + wide, p->work.dnarrow + wide + narrow_};
+    for (int module = Q; module <= VALUE; module++) {
+        EACH(n, grad_pieces(p, module)) grad(back, layer, module, n, p->work.h, hidden, dy[module], wide + 2 * narrow_);
+        team_wait();
+    }
+}
+
+static void run(void *argument, int thread) {
+    const Back *back = argument;
+    const Pass *p = back->pass;
+    const Model *m = p->model;
+    const Batch *b = p->batch;
+    float *tile = p->work.tiles + thread * tile_size(m);
+    long width = m->hidden;
+    EACH(n, b->wanted) head_below(back, n);
+    team_wait();
+    EACH(n, (b->wanted + ROWS - 1) / ROWS * PANELS(width)) head_back(p, n, tile);
+    team_wait();
+    // The residual stream's own gradient takes the residual stream's place, once the last norm has read it.
+    EACH(n, b->wanted) {
+        float *dx = p->work.dh + n * width;
+        memset(dx, 0, width * sizeof *dx);
+        norm_back(p, p->work.x + b->want[n] * width, m->norm, p->work.wide + n * width, dx, NULL);
+    }
+    team_wait();
+    EACH(t, b->tokens) memset(p->work.x + t * width, 0, width * sizeof(float));
+    team_wait();
+    EACH(n, b->wanted) memcpy(p->work.x + b->want[n] * width, p->work.dh + n * width, width * sizeof(float));
+    team_wait();
+    for (long layer = m->layers - 1; layer >= 0; layer--) {
+        feed_forward_back(back, layer, tile);
+        attention_back(back, layer, thread, tile);
+    }
+}
+
+void backward(Pass *pass, const float *weight, float scale, float *grads) {
+    const Batch *b = pass->batch;
+    int32_t first[b->sequences + 1];
+    for (long t = b->tokens - 1; t >= 0; t--) first[b->sequence[t]] = (int32_t)t;
+    first[b->sequences] = (int32_t)b->tokens;
+    Back back = {pass, weight, scale, grads, first};
+    team_run(run, &back, (int)pass->model->threads);
+}

@@ -1,0 +1,280 @@
+"""A decoder of the Llama kind on compiled kernels: the frozen weights packed as they are read, and passes over them.
+
+Knows the kernels' structures and which models they can compute; knows nothing of rows, users or sampling. A pass takes
+a flat list of tokens, each with its position, its slot and its sequence's pages, so that one call decodes rows and
+computes prompts alike. A token's bits depend on its own past alone, never on what is computed beside it.
+
+Shapes: T tokens, N answer tokens, D hidden, V vocabulary, S slots, R rank.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapters.adapter import Adapter
+from adapters.compiler import kernels
+
+PAGE = 32  # tokens of a page of keys and values
+FAMILIES = {"llama", "mistral", "qwen2"}
+STATIC_ROPES = {"default", "linear", "llama3", "yarn"}
+MODULES = (
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+    "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+)  # fmt: skip
+
+
+class Unfit(Exception):
+    """The kernels cannot compute this model; the message says why."""
+
+
+class _Linear(Structure):
+    _fields_ = [("outputs", c_int64), ("inputs", c_int64), ("panels", c_void_p), ("back", c_void_p),
+                ("bias", c_void_p)]  # fmt: skip
+
+
+class _Layer(Structure):
+    _fields_ = [("linear", _Linear * len(MODULES)), ("norm", c_void_p * 2)]
+
+
+class _Model(Structure):
+    _fields_ = [
+        *((name, c_int64) for name in (
+            "layers", "hidden", "heads", "groups", "head", "inner", "vocabulary", "rank", "window", "threads"
+        )),
+        ("eps", c_float), ("scaling", c_float), ("layer", POINTER(_Layer)), ("out", _Linear),
+        ("embedding", c_void_p), ("norm", c_void_p), ("cosine", c_void_p), ("sine", c_void_p), ("positions", c_int64),
+    ]  # fmt: skip
+
+
+class _Batch(Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("tokens", "wanted", "table_width", "sequences")),
+        *((name, c_void_p) for name in (
+            "id", "position", "sequence", "slot", "table", "want", "target", "cache", "adapters"
+        )),
+        ("adapter_size", c_int64),
+        *((name, c_void_p) for name in ("states", "logits", "logprob", "entropy")),
+        ("keep", c_int64),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What one pass computes. `tables`: each sequence's pages; `want`: the tokens whose states are asked for;
+    `targets`: the token that follows each of these, to be scored."""
+
+    ids: list[int]
+    positions: list[int]
+    sequences: list[int]
+    slots: list[int]
+    tables: Sequence[Sequence[int]]
+    want: list[int]
+    targets: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Computed:
+    """states (N, D) float32, normed; logits (N, V); of targets, log-probability and entropy (N,) in nats."""
+
+    states: Tensor
+    logits: Tensor | None
+    logprobs: Tensor
+    entropy: Tensor
+    batch: Any
+    number: int
+
+
+def arena(rows: int, numbers: int) -> Tensor:
+    """Zeros (rows, numbers) bfloat16, which take memory as they are written. Large memory pages, where the system has
+    them: weights are read from end to end at every token, and looking addresses up costs as much as reading them."""
+    memory = mmap.mmap(-1, rows * numbers * 2)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.bfloat16, count=rows * numbers).view(rows, numbers)
+
+
+class Native:
+    """One frozen model in the kernels' layout. One pass at a time."""
+
+    def __init__(self, network: Any, report: Any) -> None:
+        """Raises `Unfit`, or `CannotCompile`."""
+        config = network.config
+        _check(network)
+        self.library = kernels(report)
+        for name in ("adapter_size", "page_size", "forward", "backward", "draw"):
+            getattr(self.library, f"thumbtune_{name}").restype = c_int64
+        self.network = network
+        self.kept: list[Tensor] = []  # what the structures point into
+        decoder = network.base_model
+        self.layers = (_Layer * config.num_hidden_layers)()
+        self.names = [
+            f"model.layers.{number}.{module}" for number in range(len(self.layers)) for module in MODULES
+        ]
+        head = decoder.layers[0].self_attn.head_dim
+        cosine, sine = self._rotary(decoder.rotary_emb, config.max_position_embeddings, head)
+        self.model = _Model(
+            layers=len(self.layers), hidden=config.hidden_size, heads=config.num_attention_heads,
+            groups=config.num_key_value_heads, head=head, inner=config.intermediate_size,
+            vocabulary=network.get_output_embeddings().weight.shape[0], threads=torch.get_num_threads(),
+            window=getattr(config, "sliding_window", None) or 0 if config.model_type == "mistral" else 0,
+            eps=config.rms_norm_eps, scaling=decoder.layers[0].self_attn.scaling, layer=self.layers,
+            embedding=self._keep(decoder.embed_tokens.weight), norm=self._keep(decoder.norm.weight.float()),
+            cosine=cosine, sine=sine, positions=config.max_position_embeddings,
+        )  # fmt: skip
+        for layer, packed in zip(decoder.layers, self.layers, strict=True):
+            for number, module in enumerate(MODULES):
+                packed.linear[number] = self._linear(_frozen(layer.get_submodule(module)))
+            for number, norm in enumerate((layer.input_layernorm, layer.post_attention_layernorm)):
+                packed.norm[number] = self._keep(norm.weight.float())
+        self.model.out = self._linear(network.get_output_embeddings())
+        self.page_size = int(self._call("page_size", ctypes.byref(self.model)))
+        self.scratch = arena(1, self.page_size)  # pages of passes over whole sequences
+
+    def adapter_size(self, rank: int) -> int:
+        """bfloat16 numbers of one slot."""
+        self.model.rank = rank
+        return int(self._call("adapter_size", ctypes.byref(self.model)))
+
+    def pack(self, adapter: Adapter, slot: Tensor) -> None:
+        """Fill a slot (adapter_size,) bfloat16 with an adapter."""
+        factors = [factor for name in self.names for factor in adapter.weights[name]]
+        self.pack_factors([factor.contiguous() for factor in factors], adapter.shape.rank, adapter.shape.scale, slot)
+
+    def pack_factors(self, factors: Sequence[Tensor], rank: int, scale: float, slot: Tensor) -> None:
+        """The same from float32 A and B of every module, in the order of `names`."""
+        self.model.rank, self.model.threads = rank, torch.get_num_threads()
+        pointers = (c_void_p * len(factors))(*(factor.data_ptr() for factor in factors))
+        self._call("pack_adapter", ctypes.byref(self.model), pointers, c_float(scale), c_void_p(slot.data_ptr()))
+
+    def compute(
+        self,
+        tokens: Tokens,
+        cache: Tensor,
+        adapters: Tensor | None,
+        rank: int,
+        logits: bool = False,
+        keep: bool = False,
+    ) -> Computed:
+        """One pass. `cache` holds the pages, `adapters` (S, adapter_size) the slots from 1 on."""
+        self.model.rank, self.model.threads = rank, torch.get_num_threads()
+        width = max(map(len, tokens.tables))
+        table = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens.tables], dtype=torch.int32)
+        numbers = {
+            name: torch.tensor(values, dtype=torch.int32)
+            for name, values in (
+                ("id", tokens.ids), ("position", tokens.positions), ("sequence", tokens.sequences),
+                ("slot", tokens.slots), ("want", tokens.want), ("target", tokens.targets or []),
+            )
+        }  # fmt: skip
+        wanted = len(tokens.want)
+        out = {
+            "states": torch.empty(wanted, self.model.hidden),
+            "logits": torch.empty(wanted if logits else 0, self.model.vocabulary),
+            "logprob": torch.empty(wanted),
+            "entropy": torch.empty(wanted),
+        }
+        pointers = {name: tensor.data_ptr() for name, tensor in {**numbers, **out}.items() if len(tensor)}
+        batch = _Batch(
+            tokens=len(tokens.ids), wanted=wanted, table_width=width, sequences=len(tokens.tables),
+            table=table.data_ptr(), cache=cache.data_ptr(), keep=int(keep),
+            adapters=adapters.data_ptr() if adapters is not None else None,
+            adapter_size=adapters.shape[1] if adapters is not None else 0, **pointers,
+        )  # fmt: skip
+        number = self._call("forward", ctypes.byref(self.model), ctypes.byref(batch))
+        if number < 0:
+            raise MemoryError("there is no memory for a pass of the model")
+        kept = (batch, numbers, table, cache, adapters)  # what the structure points into
+        return Computed(
+            out["states"], out["logits"] if logits else None, out["logprob"], out["entropy"], kept, int(number)
+        )
+
+    def gradient(self, computed: Computed, weights: Tensor, scale: float, numbers: int) -> Tensor:
+        """(numbers,) float32: the gradient of Σ weights · logprobs with respect to A and B of every module in turn."""
+        self._pack_back()
+        grads = torch.empty(numbers)
+        weights = weights.float().contiguous()
+        failed = self._call(
+            "backward", ctypes.byref(computed.batch[0]), c_int64(computed.number), c_void_p(weights.data_ptr()),
+            c_float(scale), c_void_p(grads.data_ptr()),
+        )  # fmt: skip
+        assert not failed, "a gradient is taken right after its own pass"
+        return grads
+
+    def pages(self, lengths: Sequence[int]) -> tuple[Tensor, list[range]]:
+        """Pages for whole sequences, and their tables; good until the next call."""
+        counts = [-(-length // PAGE) for length in lengths]
+        if len(self.scratch) < sum(counts):
+            self.scratch = arena(sum(counts), self.page_size)
+        ends = torch.tensor(counts).cumsum(0).tolist()
+        return self.scratch, [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
+
+    def _call(self, name: str, *arguments: Any) -> int:
+        return getattr(self.library, f"thumbtune_{name}")(*arguments)
+
+    def _keep(self, tensor: Tensor) -> int:
+        tensor = tensor.detach().contiguous()
+        self.kept.append(tensor)
+        return tensor.data_ptr()
+
+    def _linear(self, linear: nn.Linear) -> _Linear:
+        outputs, inputs = linear.weight.shape
+        bias = None
+        if linear.bias is not None:
+            bias = self._keep(nn.functional.pad(linear.bias.float(), (0, -outputs % PAGE)))
+        return _Linear(outputs, inputs, self._panels(linear.weight, turned=False), None, bias)
+
+    def _panels(self, weight: Tensor, turned: bool) -> int:
+        rows, columns = weight.shape[::-1] if turned else weight.shape
+        panels = arena(-(-rows // PAGE) * PAGE, columns + columns % 2)
+        self._call(
+            "pack_panels", c_void_p(weight.data_ptr()), c_int64(rows), c_int64(columns), c_int64(turned),
+            c_int64(torch.get_num_threads()), c_void_p(panels.data_ptr()),
+        )  # fmt: skip
+        return self._keep(panels)
+
+    def _pack_back(self) -> None:
+        """The transposed weights, which only a trainer needs."""
+        if self.model.out.back:
+            return
+        for layer, packed in zip(self.network.base_model.layers, self.layers, strict=True):
+            for number, module in enumerate(MODULES):
+                packed.linear[number].back = self._panels(_frozen(layer.get_submodule(module)).weight, turned=True)
+        self.model.out.back = self._panels(self.network.get_output_embeddings().weight, turned=True)
+
+    def _rotary(self, rotary: nn.Module, positions: int, head: int) -> tuple[int, int]:
+        """Cosines and sines (positions, d / 2) as the model's own module computes them."""
+        at = torch.arange(positions)[None]
+        cosine, sine = rotary(torch.zeros(1), at)
+        return self._keep(cosine[0, :, : head // 2].float()), self._keep(sine[0, :, : head // 2].float())
+
+
+def _frozen(module: nn.Module) -> Any:
+    return getattr(module, "frozen", module)
+
+
+def _check(network: Any) -> None:
+    config = network.config
+    weight = network.get_output_embeddings().weight
+    rope = getattr(config, "rope_parameters", None) or {}
+    reasons = {
+        f"its family is {config.model_type}": config.model_type in FAMILIES,
+        f"it is {weight.dtype} on {weight.device}": weight.dtype == torch.bfloat16 and weight.device.type == "cpu",
+        "its activation is not SiLU": getattr(config, "hidden_act", "") in ("silu", "swish"),
+        "its rotary positions change with the length": rope.get("rope_type", "default") in STATIC_ROPES,
+        "some of its layers have a window": not getattr(config, "use_sliding_window", False),
+    }
+    for reason, fits in reasons.items():
+        if not fits:
+            raise Unfit(reason)
+    head = network.base_model.layers[0].self_attn.head_dim
+    widths = (config.hidden_size, config.intermediate_size, config.num_attention_heads * head)
+    if any(width % 32 for width in widths) or head % 16:
+        raise Unfit(f"its widths {widths} are not multiples of 32, or its heads' {head} not of 16")

@@ -1,0 +1,75 @@
+"""Whole answers on the compiled kernels, scored with a gradient: the trainer's way through native.py.
+
+Knows sequences, the factors of one adapter and PyTorch's autograd; knows nothing of losses, engines or users. It is
+the engine's own pass, so that a sampled token has the log-probability here that it was drawn with.
+
+Shapes: B rows, T tokens, N answer tokens of all rows in a row's order, D hidden.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from adapters.lora import Base, Trained
+from adapters.native import Computed, Native, Tokens, arena
+
+if TYPE_CHECKING:
+    from adapters.policy import Sequences
+
+
+def answers(native: Native, sequences: Sequences, choice: Base | Trained) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability and entropy (N,) in nats of every answer token, and the states (N, D) that it was chosen on.
+
+    Gradients flow to the factors through the log-probabilities alone.
+    """
+    if isinstance(choice, Base):
+        computed = _compute(native, sequences, None, 1, keep=False)
+        return computed.logprobs, computed.entropy, computed.states
+    factors = [factor for name in native.names for factor in choice.factors[name]]
+    out: tuple[Tensor, Tensor, Tensor] = _Answers.apply(native, sequences, choice.scale, *factors)
+    return out
+
+
+class _Answers(Function):
+    @staticmethod
+    def forward(ctx: Any, native: Native, sequences: Sequences, scale: float, *factors: Tensor) -> tuple[Tensor, ...]:
+        rank = factors[0].shape[0]
+        slot = arena(1, native.adapter_size(rank))
+        native.pack_factors([factor.detach().contiguous() for factor in factors], rank, scale, slot[0])
+        computed = _compute(native, sequences, slot, rank, keep=any(ctx.needs_input_grad))
+        ctx.native, ctx.computed, ctx.scale = native, computed, scale
+        ctx.shapes = [factor.shape for factor in factors]
+        ctx.mark_non_differentiable(computed.entropy, computed.states)
+        return computed.logprobs, computed.entropy, computed.states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weights: Tensor, _entropy: Tensor, _states: Tensor) -> tuple[Tensor | None, ...]:
+        sizes = [shape.numel() for shape in ctx.shapes]
+        grads = ctx.native.gradient(ctx.computed, weights, ctx.scale, sum(sizes))
+        parts = zip(grads.split(sizes), ctx.shapes, strict=True)
+        return (None, None, None, *(part.view(shape) for part, shape in parts))
+
+
+def _compute(native: Native, sequences: Sequences, adapters: Tensor | None, rank: int, keep: bool) -> Computed:
+    """One pass over all rows; an answer's last token chooses nothing, and is left out."""
+    lengths = (sequences.starts + sequences.mask.sum(1) - 1).tolist()
+    ids = [sequences.ids[row, :length].tolist() for row, length in enumerate(lengths)]
+    first = torch.tensor([0, *lengths]).cumsum(0)
+    row, position = sequences.at()
+    cache, tables = native.pages(lengths)
+    tokens = Tokens(
+        ids=[token for each in ids for token in each],
+        positions=[position for length in lengths for position in range(length)],
+        sequences=[row for row, length in enumerate(lengths) for _ in range(length)],
+        slots=[int(adapters is not None)] * sum(lengths),
+        tables=tables,
+        want=(first[row] + position - 1).tolist(),
+        targets=sequences.ids[row, position].tolist(),
+    )
+    return native.compute(tokens, cache, adapters, rank, keep=keep)
