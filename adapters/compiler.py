@@ -70,7 +70,9 @@ def _folder() -> Path:
             return folder
     except OSError:
         pass
-    return Path(tempfile.mkdtemp(prefix="thumbtune-"))  # never a name that somebody else could have made before
+    return Path(
+        tempfile.mkdtemp(prefix="thumbtune-")
+    )  # never a name that somebody else could have made before
 
 
 def _compile(command: list[str], sources: list[str], library: Path) -> None:

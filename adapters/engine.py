@@ -3,28 +3,27 @@
 Knows requests, rows and tokens; knows nothing of text, HTTP or what an answer is good for. `step()` tells the story:
 admit who waits, compute one chunk of a prompt, decode one token for every row. Rows join and leave at every token.
 
-A row's numbers do not depend on its company: prompts are computed one row at a time in chunks at fixed positions,
-and decoding keeps to shapes whose rounding is a row's own (see cache.py). One thread owns an engine.
+A row's numbers do not depend on its company: paged.py and shelved.py see to that, each in its way. One thread owns an
+engine.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from adapters import lora
 from adapters.adapter import BadAdapter
-from adapters.cache import Cache, Decode, Prefill, Row
 from adapters.errors import StoreError
 from adapters.model import BaseModel
-from adapters.sampling import Sampling, draw, uniform
+from adapters.paged import Paged
+from adapters.sampling import Sampling, uniform
+from adapters.shelved import Shelved
 from adapters.slots import NoFreeSlot, Owner, Slots
-
-CHUNK = 256  # prompt tokens computed between two tokens of the other rows
 
 
 class PromptTooLong(ValueError):
@@ -33,7 +32,8 @@ class PromptTooLong(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """One answer wanted. `owner` None is the base model; `max_tokens` > 0 counts the end token."""
+    """One answer wanted. `owner`: a user and a version, 0 for the base model; None is the base model for nobody, whose
+    past is not remembered. `max_tokens` > 0 counts the end token."""
 
     id: str
     prompt: list[int]
@@ -58,15 +58,24 @@ class Running:
     """A request that has a row and a slot."""
 
     request: Request
-    row: Row
+    row: Any  # of the engine's past
     slot: int
-    prefilled: int = 0
     last: int = -1
     made: int = 0
 
-    @property
-    def ready(self) -> bool:
-        return self.prefilled == len(self.request.prompt)
+
+class Past(Protocol):
+    """The rows' keys and values, and the passes over them: paged.py on the kernels, shelved.py for any decoder."""
+
+    def place(self, owner: Owner | None, prompt: list[int]) -> Any: ...
+    def remove(self, row: Any) -> None: ...
+    def forget(self, uid: str) -> None: ...
+    def chunk(self, beside_others: bool) -> int: ...
+    def prefill(self, row: Any, part: list[int], slot: int) -> Tensor: ...
+    def decode(self, rows: Sequence[Any], ids: list[int], slots: list[int]) -> Tensor: ...
+    def draw(
+        self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]
+    ) -> tuple[list[int], list[float]]: ...
 
 
 @dataclass
@@ -83,9 +92,12 @@ class Engine:
     tokens: int = 0
 
     def __post_init__(self) -> None:
-        self.cache = Cache(self.rows)
+        self.past: Past = (
+            Shelved(self.model, self.slots, self.rows)
+            if self.model.native is None
+            else Paged(self.model.native, self.slots, self.rows, self.cache_tokens)
+        )
         self.seen: dict[str, Tensor] = {}
-        self.choice: tuple[tuple[int, ...], int, lora.Base | lora.Mixed] = ((), 0, lora.Base())
 
     @property
     def busy(self) -> bool:
@@ -112,12 +124,17 @@ class Engine:
         if request_id in self.running:
             self._leave(self.running[request_id])
 
+    def forget(self, uid: str) -> None:
+        """Nothing of a user's past conversations is kept."""
+        self.past.forget(uid)
+
     @torch.inference_mode()
     def step(self) -> list[Token]:
         """Admit, compute one chunk of a prompt, decode one token for every row that is ready."""
         out = self._admit()
+        ready = [run for run in self.running.values() if run.made]
         out += self._prefill()
-        out += self._decode()
+        out += self._decode(ready)
         return out
 
     def _admit(self) -> list[Token]:
@@ -135,7 +152,7 @@ class Engine:
                 self.waiting.popleft()
                 continue
             self.waiting.popleft()
-            self.running[request.id] = Running(request, self.cache.place(len(request.prompt)), slot)
+            self.running[request.id] = Running(request, self.past.place(request.owner, request.prompt), slot)
             self.seen[request.id] = self._mark(request)
         return failed
 
@@ -152,56 +169,36 @@ class Engine:
         return seen
 
     def _prefill(self) -> list[Token]:
-        """Prompts in order of arrival, until CHUNK tokens are computed; a finished one yields its first token."""
-        budget, out = CHUNK, []
-        for run in [run for run in self.running.values() if not run.ready]:
+        """Prompts in order of arrival, until a chunk's tokens are computed; a finished one yields its first token."""
+        beside_others = any(run.made for run in self.running.values())
+        budget = chunk = self.past.chunk(beside_others)
+        out = []
+        for run in [run for run in self.running.values() if not run.made]:
             if budget <= 0:
                 break
-            # Chunks begin at multiples of CHUNK whatever else waits, so that the rounding is the prompt's own.
-            part = run.request.prompt[run.prefilled : run.prefilled + CHUNK]
+            part = run.request.prompt[run.row.length : run.row.length + chunk]
             budget -= len(part)
-            ids = torch.tensor([part], device=self.model.device)
-            positions = torch.arange(run.prefilled, run.prefilled + len(part), device=self.model.device)[None]
-            past = Prefill(self.cache, run.row)
-            states = self.model.states(ids, lora.Single(run.slot), positions, past)
-            run.prefilled += len(part)
-            run.row.length = run.prefilled
-            if run.ready:
-                out += self._emit([run], self.model.logits(states[:, -1]))
+            logits = self.past.prefill(run.row, part, run.slot)
+            if run.row.length == len(run.request.prompt):
+                out += self._emit([run], logits)
         return out
 
-    def _decode(self) -> list[Token]:
-        ready = {run.row: run for run in self.running.values() if run.ready and run.made}
+    def _decode(self, ready: list[Running]) -> list[Token]:
         if not ready:
             return []
-        for row in list(ready):
-            self.cache.grow(row)
-        past = Decode(self.cache, self.model.device)
-        runs = [ready.get(row) if row is not None else None for row in past.rows]
-        ids = torch.tensor([[run.last if run else 0] for run in runs], device=self.model.device)
-        positions = torch.cat(past.at)[:, None]
-        states = self.model.states(ids, self._choose(runs), positions, past)[:, 0]
-        for run in ready.values():
-            run.row.length += 1
-        live = [i for i, run in enumerate(runs) if run]
-        return self._emit([run for run in runs if run], self.model.logits(states)[live])
-
-    def _choose(self, runs: list[Running | None]) -> lora.Base | lora.Mixed:
-        slots = tuple(run.slot if run else 0 for run in runs)
-        # A slot that was filled anew has the same number and other weights: `writes` tells.
-        if (slots, self.slots.writes) != self.choice[:2]:
-            rank = self.slots.shape.rank
-            mixed = lora.Mixed(list(slots), rank, self.model.device) if any(slots) else lora.Base()
-            self.choice = (slots, self.slots.writes, mixed)
-        return self.choice[2]
+        logits = self.past.decode(
+            [run.row for run in ready], [run.last for run in ready], [run.slot for run in ready]
+        )
+        return self._emit(ready, logits)
 
     def _emit(self, runs: list[Running], logits: Tensor) -> list[Token]:
         """Draw a token for each of the runs from logits (B, V); rows that end leave."""
         samplings = [run.request.sampling for run in runs]
         draws = [uniform(run.request.sampling.seed, run.made) for run in runs]
-        seen = torch.stack([self.seen[run.request.id] for run in runs])
+        seen = [self.seen[run.request.id] for run in runs]
         out = []
-        for run, token, logprob in zip(runs, *draw(logits, samplings, draws, seen), strict=True):
+        drawn = self.past.draw(logits, samplings, draws, seen)
+        for run, token, logprob in zip(runs, *drawn, strict=True):
             run.last, run.made = token, run.made + 1
             self.seen[run.request.id][token] = True
             finish = self._finish(run)
@@ -219,5 +216,5 @@ class Engine:
 
     def _leave(self, run: Running) -> None:
         del self.running[run.request.id], self.seen[run.request.id]
-        self.cache.remove(run.row)
+        self.past.remove(run.row)
         self.slots.unpin(run.request.owner)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from adapters.adapter import Adapter
 from adapters.compiler import kernels
+from adapters.sampling import Sampling
 
 PAGE = 32  # tokens of a page of keys and values
 FAMILIES = {"llama", "mistral", "qwen2"}
@@ -63,6 +64,15 @@ class _Batch(Structure):
         ("adapter_size", c_int64),
         *((name, c_void_p) for name in ("states", "logits", "logprob", "entropy")),
         ("keep", c_int64),
+    ]  # fmt: skip
+
+
+class _Draws(Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("rows", "vocabulary", "threads")),
+        *((name, c_void_p) for name in (
+            "logits", "temperature", "top_p", "penalty", "uniform", "seen", "token", "logprob"
+        )),
     ]  # fmt: skip
 
 
@@ -146,13 +156,17 @@ class Native:
     def pack(self, adapter: Adapter, slot: Tensor) -> None:
         """Fill a slot (adapter_size,) bfloat16 with an adapter."""
         factors = [factor for name in self.names for factor in adapter.weights[name]]
-        self.pack_factors([factor.contiguous() for factor in factors], adapter.shape.rank, adapter.shape.scale, slot)
+        self.pack_factors(
+            [factor.contiguous() for factor in factors], adapter.shape.rank, adapter.shape.scale, slot
+        )
 
     def pack_factors(self, factors: Sequence[Tensor], rank: int, scale: float, slot: Tensor) -> None:
         """The same from float32 A and B of every module, in the order of `names`."""
         self.model.rank, self.model.threads = rank, torch.get_num_threads()
         pointers = (c_void_p * len(factors))(*(factor.data_ptr() for factor in factors))
-        self._call("pack_adapter", ctypes.byref(self.model), pointers, c_float(scale), c_void_p(slot.data_ptr()))
+        self._call(
+            "pack_adapter", ctypes.byref(self.model), pointers, c_float(scale), c_void_p(slot.data_ptr())
+        )
 
     def compute(
         self,
@@ -193,8 +207,34 @@ class Native:
             raise MemoryError("there is no memory for a pass of the model")
         kept = (batch, numbers, table, cache, adapters)  # what the structure points into
         return Computed(
-            out["states"], out["logits"] if logits else None, out["logprob"], out["entropy"], kept, int(number)
+            out["states"],
+            out["logits"] if logits else None,
+            out["logprob"],
+            out["entropy"],
+            kept,
+            int(number),
         )
+
+    def draw(
+        self, logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[float], seen: Sequence[Tensor]
+    ) -> tuple[list[int], list[float]]:
+        """A token a row and its log-probability, as sampling.draw: logits (B, V), `seen` bool (V,) a row."""
+        numbers = [
+            torch.tensor([getattr(sampling, name) for sampling in samplings], dtype=torch.float32)
+            for name in ("temperature", "top_p", "repetition_penalty")
+        ]
+        uniform = torch.tensor(draws, dtype=torch.float64)
+        marks = (c_void_p * len(seen))(*(each.data_ptr() for each in seen))
+        tokens = torch.empty(len(samplings), dtype=torch.long)
+        logprobs = torch.empty(len(samplings))
+        failed = self._call("draw", ctypes.byref(_Draws(
+            len(samplings), logits.shape[1], torch.get_num_threads(), logits.data_ptr(),
+            *(each.data_ptr() for each in (*numbers, uniform)), ctypes.addressof(marks),
+            tokens.data_ptr(), logprobs.data_ptr(),
+        )))  # fmt: skip
+        if failed:
+            raise MemoryError("there is no memory for drawing tokens")
+        return tokens.tolist(), logprobs.tolist()
 
     def gradient(self, computed: Computed, weights: Tensor, scale: float, numbers: int) -> Tensor:
         """(numbers,) float32: the gradient of Σ weights · logprobs with respect to A and B of every module in turn."""
@@ -246,7 +286,9 @@ class Native:
             return
         for layer, packed in zip(self.network.base_model.layers, self.layers, strict=True):
             for number, module in enumerate(MODULES):
-                packed.linear[number].back = self._panels(_frozen(layer.get_submodule(module)).weight, turned=True)
+                packed.linear[number].back = self._panels(
+                    _frozen(layer.get_submodule(module)).weight, turned=True
+                )
         self.model.out.back = self._panels(self.network.get_output_embeddings().weight, turned=True)
 
     def _rotary(self, rotary: nn.Module, positions: int, head: int) -> tuple[int, int]:
@@ -266,7 +308,8 @@ def _check(network: Any) -> None:
     rope = getattr(config, "rope_parameters", None) or {}
     reasons = {
         f"its family is {config.model_type}": config.model_type in FAMILIES,
-        f"it is {weight.dtype} on {weight.device}": weight.dtype == torch.bfloat16 and weight.device.type == "cpu",
+        f"it is {weight.dtype} on {weight.device}": weight.dtype == torch.bfloat16
+        and weight.device.type == "cpu",
         "its activation is not SiLU": getattr(config, "hidden_act", "") in ("silu", "swish"),
         "its rotary positions change with the length": rope.get("rope_type", "default") in STATIC_ROPES,
         "some of its layers have a window": not getattr(config, "use_sliding_window", False),

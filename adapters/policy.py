@@ -102,7 +102,9 @@ def score(model: BaseModel, sequences: Sequences, choice: Base | Trained) -> Sco
     if model.native is not None:
         logprobs, entropy, states = answers(model.native, sequences, choice)
         return Scores(
-            _spread(logprobs, sequences.mask), _spread(entropy, sequences.mask), _spread(states, sequences.mask)
+            _spread(logprobs, sequences.mask),
+            _spread(entropy, sequences.mask),
+            _spread(states, sequences.mask),
         )
     states = model.states(sequences.ids, choice)  # (B, T, D)
     row, position = sequences.at()

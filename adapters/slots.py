@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from torch import Tensor
+
 from adapters.adapter import Adapter, BadAdapter, LoraShape
 from adapters.model import BaseModel
+from adapters.native import arena
 
 Owner = tuple[str, int]  # (uid, version)
 
@@ -34,15 +37,20 @@ class Slots:
         self.held: OrderedDict[Owner, int] = OrderedDict()  # oldest use first
         self.pins: dict[Owner, int] = {}
         self.writes = 0  # raised whenever any slot's weights change
+        # Where the kernels run, all slots lie in one piece, (S, numbers); else each layer stacks its own.
+        self.stack: Tensor | None = None
+        if model.native is not None:
+            self.stack = arena(count, model.native.adapter_size(shape.rank))
+            return
         for layer in model.layers.values():
             layer.stack(count, shape.rank)
 
     def pin(self, owner: Owner | None) -> int:
-        """The slot that holds `owner` (None: the base model), kept in place until `unpin`.
+        """The slot that holds `owner` (version 0 or None: the base model), kept in place until `unpin`.
 
         Raises NoFreeSlot, or what `load` raises for an adapter that is not there.
         """
-        if owner is None:
+        if owner is None or owner[1] == 0:
             return 0
         if owner not in self.held:
             self._fill(owner)
@@ -52,7 +60,7 @@ class Slots:
 
     def unpin(self, owner: Owner | None) -> None:
         """One row less uses `owner`."""
-        if owner is None:
+        if owner is None or owner[1] == 0:
             return
         self.pins[owner] -= 1
         if not self.pins[owner]:
@@ -90,6 +98,10 @@ class Slots:
             )
 
     def _write(self, slot: int, adapter: Adapter) -> None:
+        self.writes += 1
+        if self.stack is not None:
+            assert self.model.native is not None
+            self.model.native.pack(adapter, self.stack[slot - 1])
+            return
         for name, (a, b) in adapter.weights.items():
             self.model.layers[name].put(slot, a, b, adapter.shape.scale)
-        self.writes += 1

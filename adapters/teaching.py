@@ -37,7 +37,9 @@ def answers(native: Native, sequences: Sequences, choice: Base | Trained) -> tup
 
 class _Answers(Function):
     @staticmethod
-    def forward(ctx: Any, native: Native, sequences: Sequences, scale: float, *factors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, native: Native, sequences: Sequences, scale: float, *factors: Tensor
+    ) -> tuple[Tensor, ...]:
         rank = factors[0].shape[0]
         slot = arena(1, native.adapter_size(rank))
         native.pack_factors([factor.detach().contiguous() for factor in factors], rank, scale, slot[0])
@@ -56,7 +58,9 @@ class _Answers(Function):
         return (None, None, None, *(part.view(shape) for part, shape in parts))
 
 
-def _compute(native: Native, sequences: Sequences, adapters: Tensor | None, rank: int, keep: bool) -> Computed:
+def _compute(
+    native: Native, sequences: Sequences, adapters: Tensor | None, rank: int, keep: bool
+) -> Computed:
     """One pass over all rows; an answer's last token chooses nothing, and is left out."""
     lengths = (sequences.starts + sequences.mask.sum(1) - 1).tolist()
     ids = [sequences.ids[row, :length].tolist() for row, length in enumerate(lengths)]

@@ -51,13 +51,17 @@ class Sampler:
         self.model = model
         self.slots = Slots(model, shape, _not_in_a_file, count=1)
         self.engine = Engine(model, self.slots, rows)
+        self.policies = (
+            0  # each in its turn is an owner of its own, so that no past of one is taken for another's
+        )
         self.stop = stop
 
     def sample(self, prompts: Sequence[Prompt], adapter: Adapter | None, sampling: Sampling) -> list[Rollout]:
         """An answer to each prompt under `adapter` (None: the base model); the i-th draws with `sampling.seed` + i."""
         owner = None
         if adapter is not None:
-            owner = (POLICY, 0)
+            self.policies += 1
+            owner = (POLICY, self.policies)
             self.slots.put(owner, adapter)
         encoded = [self._encode(prompt) for prompt in prompts]
         for number, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):

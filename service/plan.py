@@ -92,8 +92,9 @@ class Planner:
             top_p=top_p, seed=seed,
         )  # fmt: skip
         sampling = Sampling(temperature, top_p, defaults.repetition_penalty, seed)
-        owner = (uid, version) if version else None
-        return Ask(Request(message.id, prompt, owner, max_tokens, sampling), uid, body.stops), message
+        return Ask(
+            Request(message.id, prompt, (uid, version), max_tokens, sampling), uid, body.stops
+        ), message
 
 
 def choice_seed(seed: int, index: int) -> int:

@@ -12,11 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from adapters import lora
 from adapters.adapter import Adapter, BadAdapter
-from adapters.engine import CHUNK, Engine, PromptTooLong, Request
+from adapters.engine import Engine, PromptTooLong, Request
 from adapters.errors import UnknownVersion
 from adapters.model import ModelConfig, load
 from adapters.policy import Sequences, score_base
 from adapters.sampling import Sampling
+from adapters.shelved import CHUNK
 from adapters.slots import NoFreeSlot, Slots
 from tests.tiny import tiny_model
 

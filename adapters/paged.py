@@ -1,0 +1,106 @@
+"""Rows on the compiled kernels: each with its pages, all in one pass.
+
+Knows rows, pages and slots; knows nothing of requests or why a row ends. Prompts and answers are computed by the same
+pass, and a token's bits depend on its own past alone, so a prompt may be computed in chunks of any length, and a
+remembered beginning equals one computed afresh.
+
+Shapes: B rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adapters.native import PAGE, Native, Tokens, arena
+from adapters.pages import Pages
+from adapters.sampling import Sampling
+from adapters.slots import Owner, Slots
+
+ALONE, BESIDE_OTHERS = (
+    512,
+    64,
+)  # tokens of a prompt in one pass: while others decode, about as long as their own step
+REMEMBERED = 8  # one page in so many may hold a past that no row uses
+
+
+@dataclass(eq=False)
+class Row:
+    """One sequence: the tokens that are in its pages."""
+
+    owner: Owner | None
+    ids: list[int]
+    pages: list[int]
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+
+class Paged:
+    """All rows of an engine. `rows` sequences of together at most `tokens` tokens live at once."""
+
+    def __init__(self, native: Native, slots: Slots, rows: int, tokens: int) -> None:
+        self.native = native
+        self.slots = slots
+        count = -(-max(tokens, int(native.model.positions)) // PAGE) + rows
+        self.pages = Pages(count, count // REMEMBERED)
+        self.cache = arena(count, native.page_size)
+
+    def place(self, owner: Owner | None, prompt: list[int]) -> Row:
+        """A new row, with as much of its prompt as is remembered."""
+        pages = self.pages.find(owner, prompt)
+        return Row(owner, prompt[: len(pages) * PAGE], pages)
+
+    def remove(self, row: Row) -> None:
+        """The row ends; what it holds is remembered for its owner."""
+        self.pages.leave(row.owner, row.ids, row.pages)
+
+    def forget(self, uid: str) -> None:
+        """Nothing of a user's past is found again, and what no row uses is wiped."""
+        for page in self.pages.forget(uid):
+            self.cache[page].zero_()
+
+    def chunk(self, beside_others: bool) -> int:
+        """How many tokens of a prompt to compute in one pass."""
+        return BESIDE_OTHERS if beside_others else ALONE
+
+    def prefill(self, row: Row, part: list[int], slot: int) -> Tensor:
+        """The next tokens of a prompt; the last one's logits (1, V)."""
+        start = row.length
+        self._extend(row, part)
+        count = len(part)
+        return self._compute(
+            Tokens(
+                part, list(range(start, start + count)), [0] * count, [slot] * count, [row.pages], [count - 1]
+            )
+        )
+
+    def decode(self, rows: Sequence[Row], ids: list[int], slots: list[int]) -> Tensor:
+        """One more token of every row; logits (B, V)."""
+        positions = [row.length for row in rows]
+        for row, token in zip(rows, ids, strict=True):
+            self._extend(row, [token])
+        every = list(range(len(rows)))
+        return self._compute(Tokens(ids, positions, every, slots, [row.pages for row in rows], every))
+
+    def draw(
+        self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]
+    ) -> tuple[list[int], list[float]]:
+        """See sampling.draw."""
+        return self.native.draw(logits, samplings, draws, seen)
+
+    def _extend(self, row: Row, ids: list[int]) -> None:
+        row.ids += ids
+        while len(row.pages) * PAGE < row.length:
+            row.pages.append(self.pages.take())
+
+    def _compute(self, tokens: Tokens) -> Tensor:
+        computed = self.native.compute(
+            tokens, self.cache, self.slots.stack, self.slots.shape.rank, logits=True
+        )
+        assert computed.logits is not None
+        return computed.logits
