@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any, Literal, Protocol
 
 import torch
@@ -21,7 +22,7 @@ from adapters.adapter import BadAdapter
 from adapters.errors import StoreError
 from adapters.model import BaseModel
 from adapters.paged import Paged
-from adapters.sampling import Sampling, uniform
+from adapters.sampling import Drawn, Sampling, uniform
 from adapters.shelved import Shelved
 from adapters.slots import NoFreeSlot, Owner, Slots
 
@@ -48,7 +49,8 @@ class Token:
 
     request: str
     id: int
-    logprob: float  # of the model's own distribution; NaN where the draw was from an altered one
+    logprob: float  # nats, of the model's own distribution; NaN where the draw was from an altered one
+    entropy: float  # nats, of that distribution
     finish: Literal["stop", "length", "error"] | None = None
     error: Exception | None = None
 
@@ -75,7 +77,7 @@ class Past(Protocol):
     def decode(self, rows: Sequence[Any], ids: list[int], slots: list[int]) -> Tensor: ...
     def draw(
         self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]
-    ) -> tuple[list[int], list[float]]: ...
+    ) -> Drawn: ...
 
 
 @dataclass
@@ -148,7 +150,7 @@ class Engine:
             except NoFreeSlot:
                 break
             except (StoreError, BadAdapter, OSError) as error:  # fails its own request only
-                failed.append(Token(request.id, -1, float("nan"), "error", error))
+                failed.append(Token(request.id, -1, nan, nan, "error", error))
                 self.waiting.popleft()
                 continue
             self.waiting.popleft()
@@ -198,11 +200,11 @@ class Engine:
         seen = [self.seen[run.request.id] for run in runs]
         out = []
         drawn = self.past.draw(logits, samplings, draws, seen)
-        for run, token, logprob in zip(runs, *drawn, strict=True):
+        for run, token, logprob, entropy in zip(runs, *drawn, strict=True):
             run.last, run.made = token, run.made + 1
             self.seen[run.request.id][token] = True
             finish = self._finish(run)
-            out.append(Token(run.request.id, token, logprob, finish))
+            out.append(Token(run.request.id, token, logprob, entropy, finish))
             if finish:
                 self._leave(run)
         self.tokens += len(out)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from adapters.adapter import Adapter
 from adapters.compiler import kernels
-from adapters.sampling import Sampling
+from adapters.sampling import Drawn, Sampling
 
 PAGE = 32  # tokens of a page of keys and values
 FAMILIES = {"llama", "mistral", "qwen2"}
@@ -71,7 +71,7 @@ class _Draws(Structure):
     _fields_ = [
         *((name, c_int64) for name in ("rows", "vocabulary", "threads")),
         *((name, c_void_p) for name in (
-            "logits", "temperature", "top_p", "penalty", "uniform", "seen", "token", "logprob"
+            "logits", "temperature", "top_p", "penalty", "uniform", "seen", "token", "logprob", "entropy"
         )),
     ]  # fmt: skip
 
@@ -217,8 +217,8 @@ class Native:
 
     def draw(
         self, logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[float], seen: Sequence[Tensor]
-    ) -> tuple[list[int], list[float]]:
-        """A token a row and its log-probability, as sampling.draw: logits (B, V), `seen` bool (V,) a row."""
+    ) -> Drawn:
+        """As sampling.draw: logits (B, V), `seen` bool (V,) a row."""
         numbers = [
             torch.tensor([getattr(sampling, name) for sampling in samplings], dtype=torch.float32)
             for name in ("temperature", "top_p", "repetition_penalty")
@@ -226,15 +226,15 @@ class Native:
         uniform = torch.tensor(draws, dtype=torch.float64)
         marks = (c_void_p * len(seen))(*(each.data_ptr() for each in seen))
         tokens = torch.empty(len(samplings), dtype=torch.long)
-        logprobs = torch.empty(len(samplings))
+        logprobs, entropy = torch.empty(2, len(samplings))
         failed = self._call("draw", ctypes.byref(_Draws(
             len(samplings), logits.shape[1], torch.get_num_threads(), logits.data_ptr(),
             *(each.data_ptr() for each in (*numbers, uniform)), ctypes.addressof(marks),
-            tokens.data_ptr(), logprobs.data_ptr(),
+            tokens.data_ptr(), logprobs.data_ptr(), entropy.data_ptr(),
         )))  # fmt: skip
         if failed:
             raise MemoryError("there is no memory for drawing tokens")
-        return tokens.tolist(), logprobs.tolist()
+        return tokens.tolist(), logprobs.tolist(), entropy.tolist()
 
     def gradient(self, computed: Computed, weights: Tensor, scale: float, numbers: int) -> Tensor:
         """(numbers,) float32: the gradient of Σ weights · logprobs with respect to A and B of every module in turn."""

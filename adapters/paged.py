@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from adapters.native import PAGE, Native, Tokens, arena
 from adapters.pages import Pages
-from adapters.sampling import Sampling
+from adapters.sampling import Drawn, Sampling
 from adapters.slots import Owner, Slots
 
 ALONE, BESIDE_OTHERS = (
@@ -89,7 +88,7 @@ class Paged:
 
     def draw(
         self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]
-    ) -> tuple[list[int], list[float]]:
+    ) -> Drawn:
         """See sampling.draw."""
         return self.native.draw(logits, samplings, draws, seen)
 

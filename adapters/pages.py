@@ -1,9 +1,9 @@
 """Which page of the cache holds whose past, and which pasts need not be computed again.
 
 Knows page numbers, owners and tokens; knows nothing of tensors. A finished row's full pages are remembered under their
-owner, a user AND a version, and their tokens: the next prompt of that owner that begins with the same tokens begins with
-these pages. They are the first to go when pages run short, oldest use first, and nothing of a user is found again
-after `forget`.
+owner, a user AND a version, and their tokens: the next prompt of that owner that begins with the same tokens begins
+with these pages. They are the first to go when pages run short, oldest use first, and nothing of a user is found
+again after `forget`.
 """
 
 from __future__ import annotations

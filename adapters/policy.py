@@ -17,7 +17,7 @@ from torch import Tensor
 from adapters.adapter import Adapter
 from adapters.lora import Base, Trained
 from adapters.model import BaseModel
-from adapters.teaching import answers
+from adapters.teaching import answers, chosen_on
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,22 @@ def score(model: BaseModel, sequences: Sequences, choice: Base | Trained) -> Sco
 def score_base(model: BaseModel, sequences: Sequences) -> Scores:
     """The answers under the base model, without gradients."""
     return score(model, sequences, Base())
+
+
+@torch.no_grad()
+def mean_states(model: BaseModel, sequences: Sequences) -> Tensor:
+    """(B, D) float32: the mean of the base model's states that an answer's tokens were chosen on."""
+    if model.native is not None:
+        states = _spread(chosen_on(model.native, sequences), sequences.mask)
+        return states.sum(1) / sequences.mask.sum(1, keepdim=True)
+    # Rows alone: in company, padding would change the rounding of a row's own sums.
+    rows = [sequences.rows(torch.tensor([row])) for row in range(len(sequences.mask))]
+    return torch.cat([_mean_state(model, row) for row in rows])
+
+
+def _mean_state(model: BaseModel, row: Sequences) -> Tensor:
+    _, position = row.at()
+    return model.states(row.ids, Base())[:, position - 1].float().mean(dim=1)
 
 
 def _spread(values: Tensor, mask: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 CANDIDATES = 128
+Drawn = tuple[list[int], list[float], list[float]]  # of each row: token, log-probability, entropy
 _MASK = (1 << 64) - 1
 
 
@@ -48,29 +49,29 @@ def _mix(state: int) -> int:
     return z ^ (z >> 31)
 
 
-def draw(
-    logits: Tensor, samplings: list[Sampling], draws: list[float], seen: Tensor
-) -> tuple[list[int], list[float]]:
-    """A token a row and its log-probability (NaN where the distribution was altered before the draw).
+def draw(logits: Tensor, samplings: list[Sampling], draws: list[float], seen: Tensor) -> Drawn:
+    """A token a row, its log-probability, and the entropy of what it was drawn from, both in nats and NaN where the
+    distribution was altered before the draw.
 
     logits (B, V) float32; draws[b] in [0, 1); seen (B, V) bool marks the tokens in each row's context.
     """
     tokens = torch.zeros(len(samplings), dtype=torch.long)
-    logprobs = torch.full((len(samplings),), float("nan"))
+    logprobs, entropy = torch.full((2, len(samplings)), float("nan"))
     plain = [b for b, sampling in enumerate(samplings) if sampling.untouched]
     altered = [b for b, sampling in enumerate(samplings) if not sampling.untouched]
     if plain:
-        tokens[plain], logprobs[plain] = _draw_plain(logits[plain], [draws[b] for b in plain])
+        tokens[plain], logprobs[plain], entropy[plain] = _draw_plain(logits[plain], [draws[b] for b in plain])
     if altered:
         chosen = [samplings[b] for b in altered]
         tokens[altered] = _draw_altered(logits[altered], chosen, [draws[b] for b in altered], seen[altered])
-    return tokens.tolist(), logprobs.tolist()
+    return tokens.tolist(), logprobs.tolist(), entropy.tolist()
 
 
-def _draw_plain(logits: Tensor, draws: list[float]) -> tuple[Tensor, Tensor]:
+def _draw_plain(logits: Tensor, draws: list[float]) -> tuple[Tensor, Tensor, Tensor]:
     logprobs = torch.log_softmax(logits, dim=-1)
-    token = _invert(logprobs.exp().cumsum(dim=-1), draws)
-    return token.cpu(), logprobs.gather(1, token[:, None])[:, 0].cpu()
+    shares = logprobs.exp()
+    token = _invert(shares.cumsum(dim=-1), draws)
+    return token.cpu(), logprobs.gather(1, token[:, None])[:, 0].cpu(), -(shares * logprobs).sum(-1).cpu()
 
 
 def _draw_altered(logits: Tensor, samplings: list[Sampling], draws: list[float], seen: Tensor) -> Tensor:

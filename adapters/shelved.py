@@ -16,7 +16,7 @@ from torch import Tensor
 from adapters import lora, sampling
 from adapters.cache import Cache, Decode, Prefill, Row
 from adapters.model import BaseModel
-from adapters.sampling import Sampling
+from adapters.sampling import Drawn, Sampling
 from adapters.slots import Owner, Slots
 
 CHUNK = 256  # prompt tokens computed between two tokens of the other rows
@@ -74,7 +74,7 @@ class Shelved:
 
     def draw(
         self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]
-    ) -> tuple[list[int], list[float]]:
+    ) -> Drawn:
         """See sampling.draw."""
         return sampling.draw(logits, samplings, draws, torch.stack(seen))
 

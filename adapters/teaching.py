@@ -35,6 +35,11 @@ def answers(native: Native, sequences: Sequences, choice: Base | Trained) -> tup
     return out
 
 
+def chosen_on(native: Native, sequences: Sequences) -> Tensor:
+    """The base model's states (N, D) that every answer token was chosen on; nothing is scored."""
+    return _compute(native, sequences, None, 1, keep=False, score=False).states
+
+
 class _Answers(Function):
     @staticmethod
     def forward(
@@ -59,7 +64,12 @@ class _Answers(Function):
 
 
 def _compute(
-    native: Native, sequences: Sequences, adapters: Tensor | None, rank: int, keep: bool
+    native: Native,
+    sequences: Sequences,
+    adapters: Tensor | None,
+    rank: int,
+    keep: bool,
+    score: bool = True,
 ) -> Computed:
     """One pass over all rows; an answer's last token chooses nothing, and is left out."""
     lengths = (sequences.starts + sequences.mask.sum(1) - 1).tolist()
@@ -74,6 +84,6 @@ def _compute(
         slots=[int(adapters is not None)] * sum(lengths),
         tables=tables,
         want=(first[row] + position - 1).tolist(),
-        targets=sequences.ids[row, position].tolist(),
+        targets=sequences.ids[row, position].tolist() if score else None,
     )
     return native.compute(tokens, cache, adapters, rank, keep=keep)

@@ -30,11 +30,19 @@ PLACE_UNIT = 64.0  # tokens; keeps a position's number near 1
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """(B, A), 0 off the mask, nats: what each token was drawn with, and the entropy that it was drawn from."""
+
+    logprobs: Tensor
+    entropy: Tensor
+
+
+@dataclass(frozen=True)
 class Iteration:
     """One batch of rollouts, scored: B rows of A tokens."""
 
     sequences: Sequences
-    policy: Scores
+    policy: Drawn
     base: Scores
     gains: Tensor  # (B, A) what each piece of an answer added to its reward
     seen: Tensor  # (B, A, K) what the critic sees before each token
@@ -99,7 +107,7 @@ def rollout(
     answers = round.sampler.sample(prompts, learner.policy.adapter(), round.sampling(100 + number))
     sequences = Sequences.of([(a.prompt, a.answer) for a in answers], model.device)
     with torch.no_grad():
-        policy = _by_parts(round, sequences, learner.policy.score)
+        policy = _drawn_with(round, learner, sequences, answers)
         reference = _by_parts(round, sequences, lambda part: score_base(model, part))
         before = _by_parts(round, sequences, Policy(model, parent).score) if parent else reference
     of_base = base.rows(chosen)
@@ -197,6 +205,22 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
     metrics = ppo.update(evaluate, batch, learner.optimiser, config, round.generator)
     metrics["kl_coef"] = learner.kl.update(drawn.metrics["kl"], len(mask))
     return metrics
+
+
+def _drawn_with(round: Round, learner: Learner, sequences: Sequences, answers: Sequence[Rollout]) -> Drawn:
+    """What the answers' tokens were drawn with, as the trainer's own pass sees it: PPO's first ratio has to be 1.
+
+    On the kernels the engine's pass is the trainer's, and nothing is computed twice; `first_ratio_error` tells.
+    """
+    if round.model.native is None:
+        scores = _by_parts(round, sequences, learner.policy.score)
+        return Drawn(scores.logprobs, scores.entropy)
+    width = sequences.mask.shape[1]
+
+    def padded(rows: Sequence[list[float]]) -> Tensor:
+        return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows])
+
+    return Drawn(padded([a.logprobs for a in answers]), padded([a.entropies for a in answers]))
 
 
 def _by_parts(round: Round, sequences: Sequences, score: Callable[[Sequences], Scores]) -> Scores:

@@ -14,13 +14,14 @@ import torch
 
 from adapters.adapter import Adapter, LoraShape
 from adapters.engine import Engine, Request
-from adapters.lora import Base
 from adapters.model import BaseModel
+from adapters.policy import Sequences, mean_states
 from adapters.sampling import Sampling
 from adapters.slots import Slots
 from feedback.reward import Answers
 from feedback.style import measure
 
+TOGETHER = 8  # answers that are read in one pass
 POLICY = "policy"  # the owner's name of an adapter that lives in the trainer's memory only
 
 
@@ -34,11 +35,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled answer. `answer` holds the end token when the answer `ended`; `logprobs` are the engine's."""
+    """One sampled answer. `answer` holds the end token when the answer `ended`; of each token, the engine's
+    log-probability and entropy in nats."""
 
     prompt: list[int]
     answer: list[int]
     logprobs: list[float]
+    entropies: list[float]
     text: str
     ended: bool
 
@@ -77,6 +80,7 @@ class Sampler:
     def _collect(self, encoded: list[list[int]]) -> list[Rollout]:
         tokens: list[list[int]] = [[] for _ in encoded]
         logprobs: list[list[float]] = [[] for _ in encoded]
+        entropies: list[list[float]] = [[] for _ in encoded]
         ended = [False] * len(encoded)
         try:
             while self.engine.busy:
@@ -86,13 +90,16 @@ class Sampler:
                     number = int(token.request)
                     tokens[number].append(token.id)
                     logprobs[number].append(token.logprob)
+                    entropies[number].append(token.entropy)
                     ended[number] = token.finish == "stop"
         finally:
             for number in range(len(encoded)):
                 self.engine.cancel(str(number))
         return [
-            Rollout(prompt, answer, logs, self.model.decode(answer), end)
-            for prompt, answer, logs, end in zip(encoded, tokens, logprobs, ended, strict=True)
+            Rollout(prompt, answer, logs, spread, self.model.decode(answer), end)
+            for prompt, answer, logs, spread, end in zip(
+                encoded, tokens, logprobs, entropies, ended, strict=True
+            )
         ]
 
 
@@ -101,10 +108,12 @@ def features(
 ) -> Answers:
     """Features of answers: their style, and the mean of the base model's states that their tokens were chosen on."""
     states = []
-    for rollout in rollouts:
+    for start in range(0, len(rollouts), TOGETHER):
         stop()
-        states.append(_mean_state(model, rollout))
-    return Answers(styles([(rollout.text, rollout.ended) for rollout in rollouts]), torch.stack(states))
+        part = rollouts[start : start + TOGETHER]
+        sequences = Sequences.of([(rollout.prompt, rollout.answer) for rollout in part], model.device)
+        states.append(mean_states(model, sequences).cpu())
+    return Answers(styles([(rollout.text, rollout.ended) for rollout in rollouts]), torch.cat(states))
 
 
 def styles(texts: Sequence[tuple[str, bool]]) -> torch.Tensor:
@@ -112,18 +121,11 @@ def styles(texts: Sequence[tuple[str, bool]]) -> torch.Tensor:
     return torch.tensor([measure(text, ended) for text, ended in texts], dtype=torch.float32)
 
 
-@torch.inference_mode()
-def _mean_state(model: BaseModel, rollout: Rollout) -> torch.Tensor:
-    ids = torch.tensor([rollout.prompt + rollout.answer], device=model.device)
-    states = model.states(ids, Base())  # (1, T, D)
-    return states[0, len(rollout.prompt) - 1 : -1].float().mean(dim=0).cpu()
-
-
 def rated(model: BaseModel, messages: list[dict[str, str]], answer: str, ended: bool) -> Rollout:
     """A finished answer from the message log, as if it had just been sampled."""
     prompt = model.encode(messages)
     whole = model.encode(messages, answer)[: model.context]
-    return Rollout(prompt, whole[len(prompt) :], [], answer, ended)
+    return Rollout(prompt, whole[len(prompt) :], [], [], answer, ended)
 
 
 def _not_in_a_file(uid: str, version: int) -> Adapter:

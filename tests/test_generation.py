@@ -47,7 +47,7 @@ class Script:
             for _ in range(self.per_step):
                 if id in self.running:
                     token = left.pop(0) if left else END
-                    out.append(Token(id, token, 0.0, "stop" if token == END else None))
+                    out.append(Token(id, token, 0.0, 0.0, "stop" if token == END else None))
                     if token == END:
                         del self.running[id]
         return out

@@ -15,7 +15,7 @@ def logits_of(*probabilities: float) -> torch.Tensor:
 
 
 def one(logits: torch.Tensor, sampling: Sampling, u: float, seen: torch.Tensor | None = None) -> int:
-    tokens, _ = draw(
+    tokens, _, _ = draw(
         logits, [sampling], [u], torch.zeros(logits.shape, dtype=torch.bool) if seen is None else seen
     )
     return tokens[0]
@@ -30,7 +30,7 @@ def test_plain_draw_inverts_the_cumulative_distribution(u, token):
 
 
 def test_plain_draw_gives_the_models_own_log_probability():
-    tokens, logprobs = draw(logits_of(0.1, 0.4, 0.2, 0.3), [Sampling()], [0.6], NONE)
+    tokens, logprobs, _ = draw(logits_of(0.1, 0.4, 0.2, 0.3), [Sampling()], [0.6], NONE)
     assert tokens == [2]
     assert logprobs[0] == pytest.approx(math.log(0.2), abs=1e-6)
 
@@ -76,7 +76,7 @@ def test_rows_are_drawn_each_in_its_own_way():
     logits = logits_of(0.1, 0.4, 0.2, 0.3).repeat(3, 1)
     seen = torch.zeros(3, 4, dtype=torch.bool)
     ways = [Sampling(), Sampling(temperature=0.0), Sampling(top_p=0.5)]
-    tokens, logprobs = draw(logits, ways, [0.05, 0.05, 0.99], seen)
+    tokens, logprobs, _ = draw(logits, ways, [0.05, 0.05, 0.99], seen)
     assert tokens == [0, 1, 3]
     assert [math.isnan(x) for x in logprobs] == [False, True, True]
 

@@ -34,19 +34,26 @@ static float alter(const Draws *d, long row, float *out) {
     return most;
 }
 
-// e^(logit - most) in place; the sum, block by block
-static double exponentiate(float *mass, long size, float most, double *blocks) {
+// e^(logit - most) in place; the sum, block by block; and the sum of e^x · x
+static double exponentiate(float *mass, long size, float most, double *blocks, double *expected) {
     double whole = 0;
+    *expected = 0;
     for (long from = 0; from < size; from += BLOCK) {
         long to = from + BLOCK < size ? from + BLOCK : size, i = from;
-        f32v total = all(0);
+        f32v total = all(0), mean = all(0);
         for (; i + LANES <= to; i += LANES) {
-            f32v e = vexp(load(mass + i) - most);
+            f32v x = load(mass + i) - most, e = vexp(x);
             store(mass + i, e);
             total += e;
+            mean += e * x;
         }
         double block = sum(total);
-        for (; i < to; i++) block += mass[i] = expf(mass[i] - most);
+        *expected += sum(mean);
+        for (; i < to; i++) {
+            float x = mass[i] - most;
+            block += mass[i] = expf(x);
+            *expected += mass[i] * x;
+        }
         whole += blocks[from / BLOCK] = block;
     }
     return whole;
@@ -108,22 +115,24 @@ static void draw_row(const Draws *d, long row, float *mass, Candidate *candidate
     long size = d->vocabulary;
     double blocks[(size - 1) / BLOCK + 1];
     float most = alter(d, row, mass);
-    d->logprob[row] = NAN;
+    d->logprob[row] = d->entropy[row] = NAN;
     if (d->temperature[row] == 0) {
         long token = 0;
         while (mass[token] != most && token < size - 1) token++;
         d->token[row] = token;
         return;
     }
-    double whole = exponentiate(mass, size, most, blocks);
+    double expected, whole = exponentiate(mass, size, most, blocks, &expected);
     if (d->top_p[row] < 1) {
         d->token[row] = nucleus(mass, size, whole, d->top_p[row], d->uniform[row], candidates);
         return;
     }
     long token = find(mass, size, blocks, d->uniform[row] * whole);
     d->token[row] = token;
-    if (d->temperature[row] == 1 && d->penalty[row] == 1)
+    if (d->temperature[row] == 1 && d->penalty[row] == 1) {
         d->logprob[row] = (float)(d->logits[row * size + token] - most - log(whole));
+        d->entropy[row] = (float)(log(whole) - expected / whole);
+    }
 }
 
 static void run(void *argument, int thread) {

@@ -10,7 +10,7 @@ typedef struct {
     const double *uniform;       // (rows,) in [0, 1)
     const uint8_t *const *seen;  // rows of (V,), or none where the penalty is 1
     int64_t *token;              // (rows,) out
-    float *logprob;              // (rows,) out: the model's own, NaN where the distribution was altered
+    float *logprob, *entropy;    // (rows,) out: the model's own in nats, NaN where the distribution was altered
 } Draws;
 
 // Draw a token for every row. Returns 0, or -1 if there is no memory for it.

@@ -313,8 +313,8 @@ static void run(void *argument, int thread) {
     for (long layer = 0; layer < m->layers; layer++) decoder_layer(p, layer, scores, tiles);
     EACH(n, b->wanted) finish(p, n);
     team_wait();
+    if (!b->logits && !b->target) return;
     float *logits = b->logits ? b->logits : p->work.logits;
-    if (!logits) return;
     EACH(n, (b->wanted + ROWS - 1) / ROWS * PANELS(m->vocabulary)) head(p, n, logits, tiles);
     team_wait();
     if (!b->target) return;

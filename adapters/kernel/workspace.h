@@ -33,7 +33,7 @@ typedef struct {
     Kept *kept;       // layers
 } Workspace;
 
-enum { ROWS = 96 };  // rows of one piece of a product: they and a panel stay in the second-level cache
+enum { ROWS = 192 };  // rows of one piece of a product: they and a panel stay in the second-level cache
 
 typedef struct {
     const Model *model;
