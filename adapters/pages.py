@@ -75,6 +75,7 @@ class Pages:
                     self.known[key] = Remembered(page, self.serial)
                     self.keys[page] = key
                 after = self.known[key].serial
+        for page in reversed(pages):  # the end goes first: without its beginning nothing is found
             self._release(page)
 
     def forget(self, uid: str) -> list[int]:
