@@ -69,22 +69,25 @@ class Paged:
 
     def prefill(self, row: Row, part: list[int], slot: int) -> Tensor:
         """The next tokens of a prompt; the last one's logits (1, V)."""
-        start = row.length
-        self._extend(row, part)
-        count = len(part)
-        return self._compute(
+        start, count = row.length, len(part)
+        self._make_room(row, count)
+        logits = self._compute(
             Tokens(
                 part, list(range(start, start + count)), [0] * count, [slot] * count, [row.pages], [count - 1]
             )
         )
+        row.ids += part  # not before: what a pass that failed has left must never be found again
+        return logits
 
     def decode(self, rows: Sequence[Row], ids: list[int], slots: list[int]) -> Tensor:
         """One more token of every row; logits (B, V)."""
-        positions = [row.length for row in rows]
+        for row in rows:
+            self._make_room(row, 1)
+        positions, every = [row.length for row in rows], list(range(len(rows)))
+        logits = self._compute(Tokens(ids, positions, every, slots, [row.pages for row in rows], every))
         for row, token in zip(rows, ids, strict=True):
-            self._extend(row, [token])
-        every = list(range(len(rows)))
-        return self._compute(Tokens(ids, positions, every, slots, [row.pages for row in rows], every))
+            row.ids.append(token)
+        return logits
 
     def draw(
         self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]
@@ -92,10 +95,12 @@ class Paged:
         """See sampling.draw."""
         return self.native.draw(logits, samplings, draws, seen)
 
-    def _extend(self, row: Row, ids: list[int]) -> None:
-        row.ids += ids
-        while len(row.pages) * PAGE < row.length:
-            row.pages.append(self.pages.take())
+    def _make_room(self, row: Row, count: int) -> None:
+        """Pages for the next tokens, wiped: unseen numbers count nought times, and nought times NaN is NaN."""
+        while len(row.pages) * PAGE < row.length + count:
+            page = self.pages.take()
+            self.cache[page].zero_()
+            row.pages.append(page)
 
     def _compute(self, tokens: Tokens) -> Tensor:
         computed = self.native.compute(
