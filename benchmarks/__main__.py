@@ -21,7 +21,9 @@ PARTS = ("decode", "turns", "memory", "iteration", "learning", "company", "ratin
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    words = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measures the parts one after the other."
+    )
     words.add_argument("parts", nargs="*", choices=[*PARTS, "all", "report"], default="all", metavar="part",
                        help=", ".join([*PARTS, "report", "all"]))  # fmt: skip
     words.add_argument("--quick", action="store_true", help="fewer repeats, shorter runs: rough figures")

@@ -101,8 +101,14 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     fields = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
     facts = {name.strip(): value.strip() for name, value in fields.items()}
-    has = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in facts.get("flags", "").split()]
-    return " ".join([facts.get("model name", platform.machine()), f"({', '.join(has)})" if has else ""]).strip()
+    has = [
+        flag
+        for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+        if flag in facts.get("flags", "").split()
+    ]
+    return " ".join(
+        [facts.get("model name", platform.machine()), f"({', '.join(has)})" if has else ""]
+    ).strip()
 
 
 def _commit() -> str:

@@ -70,8 +70,10 @@ class PlainLoop:
     def __init__(self, path: str, variant: Variant, lesson: Lesson) -> None:
         settings = lesson.round.config
         self.variant, self.lesson, self.settings = variant, lesson, settings
-        network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=variant.weights, attn_implementation="sdpa")
-        lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear")
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=variant.weights, attn_implementation="sdpa"
+        )
+        lora = LoraConfig(r=settings.rank, lora_alpha=int(settings.alpha), target_modules="all-linear")
         self.model: Any = get_peft_model(network, lora)  # its factors are float32 whatever the weights are
         self.end = network.generation_config.eos_token_id
         self.generator = torch.Generator().manual_seed(1)
@@ -135,7 +137,12 @@ class PlainLoop:
             score(sequences.rows(rows))
             for rows in torch.arange(len(sequences.mask)).split(self.settings.ppo.minibatch_rows)
         ]
-        return Scores(*(torch.cat(each) for each in zip(*((p.logprobs, p.entropy, p.states) for p in parts), strict=True)))
+        return Scores(
+            *(
+                torch.cat(each)
+                for each in zip(*((p.logprobs, p.entropy, p.states) for p in parts), strict=True)
+            )
+        )
 
     def _rewards(self, answers: list[list[int]], reference: Scores, mask: Tensor) -> Tensor:
         """(B,) what the person would think of each answer."""

@@ -1,0 +1,71 @@
+"""A simulated person who teaches a service of their own: chats, 32 thumbs, and a watch on the round that follows.
+
+Knows the calls that a person makes and one stated taste. Does not know what is measured meanwhile.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks import workload
+from service.demo import FLIPPED
+from service.person import Person
+from service.tastes import TASTES
+
+TASTE = TASTES["second-person"]
+THUMBS = 32
+HELD_OUT = slice(56, 96)  # of the demo's prompts: never rated
+FIRST_SEED, EXAM_SEED = 1000, 9000
+LOOK_SECONDS = 0.25
+ENDED = ("published", "held", "failed")
+
+
+@dataclass
+class Watched:
+    """One round: how it ended, and the seconds from the last thumb at which each of its steps was first seen."""
+
+    state: str = "waiting"
+    seconds: float = 0.0
+    steps: dict[int, float] = field(default_factory=dict)
+    reason: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def until(self, step: int) -> float:
+        """Seconds from the round's first step to this one; the step after the last is the end."""
+        ends = {**self.steps, max(self.steps) + 1: self.seconds}
+        return ends[step] - min(self.steps.values())
+
+
+def rate(person: Person, tokens: int) -> None:
+    """Chats, and a thumb for each by the taste, one in ten by mistake: the same in every service."""
+    prompts = workload.lines()[:THUMBS]
+    seeds = list(range(FIRST_SEED, FIRST_SEED + THUMBS))
+    replies = person.ask(prompts, seeds, tokens, done=lambda: None)
+    slips = random.Random(1)
+    person.rate(
+        [(reply.message_id, TASTE.likes(reply.answer) != (slips.random() < FLIPPED)) for reply in replies]
+    )
+
+
+def watch(person: Person) -> Watched:
+    """The round that the thumbs began, seen to its end."""
+    began, seen = time.perf_counter(), Watched()
+    round = person.ask_for_round()
+    while seen.state not in ENDED:
+        round = person.round(round["id"])
+        seen.seconds = time.perf_counter() - began
+        seen.state, seen.reason, seen.metrics = round["state"], round["reason"], round["metrics"]
+        if seen.state == "running":
+            seen.steps.setdefault(round["step"], seen.seconds)
+        time.sleep(LOOK_SECONDS)
+    return seen
+
+
+def examine(person: Person, tokens: int) -> list[float]:
+    """What the taste says of the answers to prompts that were never rated, 0 to 1 each."""
+    prompts = workload.lines()[HELD_OUT]
+    seeds = list(range(EXAM_SEED, EXAM_SEED + len(prompts)))
+    return [TASTE.score(reply.answer) for reply in person.ask(prompts, seeds, tokens, done=lambda: None)]

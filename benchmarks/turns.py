@@ -1,0 +1,141 @@
+"""Many users over few slots: what it costs that most adapters must be loaded from disk first.
+
+Knows a real adapter store with 1,024 users, and 64 slots among which they take turns; answers are of different lengths,
+so that rows end, and adapters are loaded, at any time. Does not know how the engine loads one.
+
+    load  from the wish for an adapter that no slot holds until it lies in one: read, checked, packed
+    gap   between two tokens of the same answer
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters.engine import Engine, Request
+from adapters.model import BaseModel
+from adapters.slots import Owner, Slots
+from adapters.store import AdapterStore, Base, Candidate
+from benchmarks import workload
+from benchmarks.ours import GREEDY, endless_model
+from benchmarks.results import Result, Say, percentile
+
+ROWS, SLOTS = 32, 64
+FEW, MOST = 32, 1024
+LENGTHS = (32, 96)  # tokens of the shortest and of the longest answer
+DRAWN = 32  # adapters that differ; further users have copies of their files
+
+
+class TimedSlots(Slots):
+    """Slots that note how long each adapter took to come."""
+
+    seconds: list[float]
+
+    def pin(self, owner: Owner | None) -> int:
+        there = owner is None or owner in self.held
+        began = time.perf_counter()
+        slot = super().pin(owner)
+        if not there:
+            self.seconds.append(time.perf_counter() - began)
+        return slot
+
+
+@dataclass
+class Turns:
+    """One run: all tokens of `answers` answers, and when they came."""
+
+    users: int
+    answers: int
+    seconds: float = 0.0
+    tokens: int = 0
+    loads: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "answers": self.answers,
+            "tokens a second": self.speed,
+            "loads": len(self.loads),
+        }
+        for name, values in (("load", self.loads), ("gap", self.gaps)):
+            for label, share in (("p50", 0.5), ("p95", 0.95), ("longest", 1.0)):
+                found[f"{name} {label} ms"] = percentile(values, share) * 1000 if values else 0.0
+        return found
+
+
+def measure(quick: bool, say: Say) -> Result:
+    most = MOST // 4 if quick else MOST
+    model = endless_model()
+    root = workload.BUILD / "data" / "turns"
+    shutil.rmtree(root, ignore_errors=True)
+    try:
+        say(f"writing the adapters of {most} users")
+        store = fill(AdapterStore(root, Base(model.name, model.digest)), model, most)
+        prompts = workload.Prompts(model)
+        run(model, store, FEW, ROWS, prompts)
+        runs = {}
+        for users in (FEW, most // 8, most, FEW):
+            runs[users] = run(model, store, users, ROWS * (4 if quick else 12), prompts)
+            say(f"{users} users: {runs[users].speed:.0f} tokens a second")
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    few, many = runs[FEW], runs[most]
+    figures = {
+        "many against few": many.speed / few.speed,
+        "load p95 ms": percentile(many.loads, 0.95) * 1000,
+        "longest gap more ms": (max(many.gaps) - max(few.gaps)) * 1000,
+    }
+    return Result(figures, {f"{users} users": each.to_json() for users, each in runs.items()})
+
+
+def fill(store: AdapterStore, model: BaseModel, users: int) -> AdapterStore:
+    """The store with a published version 1 for `users` users, user-0 and on."""
+    shape = model.lora_shape(workload.RANK, workload.ALPHA)
+    for number in range(users):
+        uid = f"user-{number}"
+        if number < DRAWN:
+            store.create(uid)
+            store.publish(uid, published(workload.drawn(shape, number)), store.head(uid).epoch)
+        else:
+            shutil.copytree(store.root / f"user-{number % DRAWN}", store.root / uid)
+    return store
+
+
+def published(adapter: Any) -> Candidate:
+    """A candidate that the gate let through."""
+    return Candidate(
+        adapter=adapter, learner_tensors={}, learner_meta={}, parent=None, trained_on=[], metrics={},
+        gate={"passed": True, "checks": []}, seed=0,
+    )  # fmt: skip
+
+
+def run(model: BaseModel, store: AdapterStore, users: int, answers: int, prompts: workload.Prompts) -> Turns:
+    """`answers` answers, the users taking turns; there is always another one that waits for a row."""
+    shape = model.lora_shape(workload.RANK, workload.ALPHA)
+    slots = TimedSlots(model, shape, store.load, SLOTS)
+    slots.seconds = []
+    engine = Engine(model, slots, ROWS)
+    lengths = itertools.cycle(range(LENGTHS[0], LENGTHS[1] + 1, 5))
+    for number, prompt in enumerate(prompts.next(answers)):
+        owner = (f"user-{number % users}", 1)
+        engine.add(Request(str(number), prompt, owner, next(lengths), GREEDY))
+    done, times = Turns(users, answers), defaultdict[str, list[float]](list)
+    began = time.perf_counter()
+    while engine.busy:
+        for token in engine.step():
+            assert token.error is None, token.error
+            times[token.request].append(time.perf_counter())
+            done.tokens += 1
+    done.seconds = time.perf_counter() - began
+    done.loads = slots.seconds
+    done.gaps = [after - before for row in times.values() for before, after in itertools.pairwise(row)]
+    return done
