@@ -27,6 +27,7 @@ def finish_deletion(parts: Parts, uid: str) -> None:
     parts.presence.close(uid)
     parts.generation.cancel_user(uid)
     parts.presence.wait_empty(uid, WAIT_SECONDS)
+    parts.generation.forget_user(uid)
     with _one_at_a_time:
         parts.store.remove(uid)
         remove_records(parts.redis, uid)

@@ -138,6 +138,10 @@ class Generation:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(cancel)
 
+    def forget_user(self, uid: str) -> None:
+        """Nothing of this user's conversations stays in memory; may be called from any thread."""
+        self._inbox.put(lambda: self._engine.forget(uid))
+
     async def run(self, work: Callable[[Engine], T]) -> T:
         """Runs `work` on the thread that owns the engine, between two tokens."""
         done: Future[T] = Future()
