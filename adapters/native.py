@@ -105,7 +105,7 @@ class Computed:
 def arena(rows: int, numbers: int) -> Tensor:
     """Zeros (rows, numbers) bfloat16, which take memory as they are written. Large memory pages, where the system has
     them: weights are read from end to end at every token, and looking addresses up costs as much as reading them."""
-    memory = mmap.mmap(-1, rows * numbers * 2)
+    memory = mmap.mmap(-1, rows * numbers * 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.bfloat16, count=rows * numbers).view(rows, numbers)
