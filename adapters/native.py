@@ -24,7 +24,7 @@ from adapters.compiler import kernels
 from adapters.sampling import Drawn, Sampling
 
 PAGE = 32  # tokens of a page of keys and values
-FAMILIES = {"llama", "mistral", "qwen2"}
+FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
 STATIC_ROPES = {"default", "linear", "llama3", "yarn"}
 MODULES = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
@@ -42,7 +42,7 @@ class _Linear(Structure):
 
 
 class _Layer(Structure):
-    _fields_ = [("linear", _Linear * len(MODULES)), ("norm", c_void_p * 2)]
+    _fields_ = [("linear", _Linear * len(MODULES)), ("norm", c_void_p * 2), ("head_norm", c_void_p * 2)]
 
 
 class _Model(Structure):
@@ -144,6 +144,9 @@ class Native:
                 packed.linear[number] = self._linear(_frozen(layer.get_submodule(module)))
             for number, norm in enumerate((layer.input_layernorm, layer.post_attention_layernorm)):
                 packed.norm[number] = self._keep(norm.weight.float())
+            if config.model_type == "qwen3":
+                for number, norm in enumerate((layer.self_attn.q_norm, layer.self_attn.k_norm)):
+                    packed.head_norm[number] = self._keep(norm.weight.float())
         self.model.out = self._linear(network.get_output_embeddings())
         self.page_size = int(self._call("page_size", ctypes.byref(self.model)))
         self.scratch = arena(1, self.page_size)  # pages of passes over whole sequences
@@ -249,11 +252,14 @@ class Native:
         return grads
 
     def pages(self, lengths: Sequence[int]) -> tuple[Tensor, list[range]]:
-        """Pages for whole sequences, and their tables; good until the next call."""
+        """Pages for whole sequences, and their tables; good until the next call. What a sequence leaves of its last
+        page is wiped: it counts nought times, and nought times the NaN of an earlier pass would be NaN."""
         counts = [-(-length // PAGE) for length in lengths]
         if len(self.scratch) < sum(counts):
             self.scratch = arena(sum(counts), self.page_size)
         ends = torch.tensor(counts).cumsum(0).tolist()
+        for end in ends:
+            self.scratch[end - 1].zero_()
         return self.scratch, [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
 
     def _call(self, name: str, *arguments: Any) -> int:

@@ -31,7 +31,9 @@ def answers(native: Native, sequences: Sequences, choice: Base | Trained) -> tup
         computed = _compute(native, sequences, None, 1, keep=False)
         return computed.logprobs, computed.entropy, computed.states
     factors = [factor for name in native.names for factor in choice.factors[name]]
-    out: tuple[Tensor, Tensor, Tensor] = _Answers.apply(native, sequences, choice.scale, *factors)
+    out: tuple[Tensor, Tensor, Tensor] = _Answers.apply(
+        native, sequences, choice.scale, torch.is_grad_enabled(), *factors
+    )
     return out
 
 
@@ -43,12 +45,12 @@ def chosen_on(native: Native, sequences: Sequences) -> Tensor:
 class _Answers(Function):
     @staticmethod
     def forward(
-        ctx: Any, native: Native, sequences: Sequences, scale: float, *factors: Tensor
+        ctx: Any, native: Native, sequences: Sequences, scale: float, keep: bool, *factors: Tensor
     ) -> tuple[Tensor, ...]:
         rank = factors[0].shape[0]
         slot = arena(1, native.adapter_size(rank))
         native.pack_factors([factor.detach().contiguous() for factor in factors], rank, scale, slot[0])
-        computed = _compute(native, sequences, slot, rank, keep=any(ctx.needs_input_grad))
+        computed = _compute(native, sequences, slot, rank, keep=keep)
         ctx.native, ctx.computed, ctx.scale = native, computed, scale
         ctx.shapes = [factor.shape for factor in factors]
         ctx.mark_non_differentiable(computed.entropy, computed.states)
@@ -60,7 +62,7 @@ class _Answers(Function):
         sizes = [shape.numel() for shape in ctx.shapes]
         grads = ctx.native.gradient(ctx.computed, weights, ctx.scale, sum(sizes))
         parts = zip(grads.split(sizes), ctx.shapes, strict=True)
-        return (None, None, None, *(part.view(shape) for part, shape in parts))
+        return (None, None, None, None, *(part.view(shape) for part, shape in parts))
 
 
 def _compute(

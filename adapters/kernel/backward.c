@@ -125,9 +125,8 @@ static void widen_low(const Pass *p, const Kept *kept, long token) {
 }
 
 // Gradient of an RMS norm: dx += s · (w·dh - x · s² · mean(w·dh·x)); and h once more, for the gradient of A
-static void norm_back(const Pass *p, const float *x, const float *weight, const float *dh, float *dx, bf16 *h) {
-    long width = p->model->hidden;
-    float scale = norm_scale(x, width, p->model->eps);
+static void norm_back(const float *x, const float *weight, long width, float eps, const float *dh, float *dx, bf16 *h) {
+    float scale = norm_scale(x, width, eps);
     f32v along = all(0);
     for (long i = 0; i < width; i += LANES) along += load(dh + i) * load(weight + i) * load(x + i);
     float mean = sum(along) / (float)width * scale * scale;
@@ -334,12 +333,19 @@ static void remember_back(const Pass *p, long layer, long token) {
     long d = m->head, row = (m->heads + 2 * m->groups) * d, half = d / 2, position = p->batch->position[token];
     const float *cosine = m->cosine + position * half, *sine = m->sine + position * half;
     float *x = p->work.wide + token * row;
-    for (long head = 0; head < m->heads + m->groups; head++, x += d)
+    for (long head = 0; head < m->heads + m->groups; head++, x += d) {
         for (long i = 0; i < half; i++) {
             float one = x[i], two = x[i + half];
             x[i] = one * cosine[i] + two * sine[i];
             x[i + half] = two * cosine[i] - one * sine[i];
         }
+        const float *weight = m->layer[layer].head_norm[head >= m->heads];
+        if (!weight) continue;
+        float above[d];
+        memcpy(above, x, sizeof above);
+        memset(x, 0, sizeof above);
+        norm_back(p->work.kept[layer].raw + (token * (m->heads + m->groups) + head) * d, weight, d, m->eps, above, x, NULL);
+    }
     bf16 *dy = p->work.dnarrow + token * row;
     for (long i = 0; i < row; i += LANES) narrow(dy + i, load(p->work.wide + token * row + i));
     shrink_back(p, layer, Q, token, dy);
@@ -384,8 +390,8 @@ static void feed_forward_back(const Back *back, long layer, float *tile) {
     }
     team_wait();
     EACH(t, tokens)
-        norm_back(p, kept->middle + t * hidden, m->layer[layer].norm[1], p->work.dh + t * hidden, p->work.x + t * hidden,
-                  p->work.h + t * hidden);
+        norm_back(kept->middle + t * hidden, m->layer[layer].norm[1], hidden, m->eps, p->work.dh + t * hidden,
+                  p->work.x + t * hidden, p->work.h + t * hidden);
     team_wait();
     EACH(n, grad_pieces(p, GATE)) grad(back, layer, GATE, n, p->work.h, hidden, p->work.dgate, inner);
     team_wait();
@@ -411,8 +417,8 @@ static void attention_back(const Back *back, long layer, int thread, float *tile
     EACH(n, pieces(p, PANELS(hidden))) project_back(p, layer, n, tile);
     team_wait();
     EACH(t, tokens)
-        norm_back(p, kept->before + t * hidden, m->layer[layer].norm[0], p->work.dh + t * hidden, p->work.x + t * hidden,
-                  p->work.h + t * hidden);
+        norm_back(kept->before + t * hidden, m->layer[layer].norm[0], hidden, m->eps, p->work.dh + t * hidden,
+                  p->work.x + t * hidden, p->work.h + t * hidden);
     team_wait();
     const bf16 *dy[] = {p->work.dnarrow, p->work.dnarrow + wide, p->work.dnarrow + wide + narrow_};
     for (int module = Q; module <= VALUE; module++) {
@@ -436,7 +442,7 @@ static void run(void *argument, int thread) {
     EACH(n, b->wanted) {
         float *dx = p->work.dh + n * width;
         memset(dx, 0, width * sizeof *dx);
-        norm_back(p, p->work.x + b->want[n] * width, m->norm, p->work.wide + n * width, dx, NULL);
+        norm_back(p->work.x + b->want[n] * width, m->norm, width, m->eps, p->work.wide + n * width, dx, NULL);
     }
     team_wait();
     EACH(t, b->tokens) memset(p->work.x + t * width, 0, width * sizeof(float));

@@ -129,8 +129,23 @@ static void rotate(const Model *m, const float *x, long position, float *out) {
     }
 }
 
+// Queries and keys of a token are normed head by head, in place
+static void norm_heads(const Pass *p, long layer, long token) {
+    const Model *m = p->model;
+    long d = m->head, heads = m->heads + m->groups;
+    float *x = p->work.wide + token * (heads + m->groups) * d;
+    if (!m->layer[layer].head_norm[0]) return;
+    if (p->batch->keep) memcpy(p->work.kept[layer].raw + token * heads * d, x, heads * d * sizeof *x);
+    for (long head = 0; head < heads; head++, x += d) {
+        const float *weight = m->layer[layer].head_norm[head >= m->heads];
+        float scale = norm_scale(x, d, m->eps);
+        for (long i = 0; i < d; i += LANES) store(x + i, load(x + i) * scale * load(weight + i));
+    }
+}
+
 static void remember(const Pass *p, long layer, long token) {
     const Model *m = p->model;
+    norm_heads(p, layer, token);
     long d = m->head, position = p->batch->position[token], column = position % PAGE;
     long page = table_of(p, token)[position / PAGE];
     const float *x = p->work.wide + token * (m->heads + 2 * m->groups) * d;

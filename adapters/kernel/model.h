@@ -19,7 +19,8 @@ typedef struct {
 
 typedef struct {
     Linear linear[MODULES];
-    const float *norm[2];  // (D,) before attention, before the feed-forward
+    const float *norm[2];       // (D,) before attention, before the feed-forward
+    const float *head_norm[2];  // (d,) of each query, of each key, before they turn; or none (Qwen 3)
 } Layer;
 
 typedef struct {

@@ -45,6 +45,7 @@ static size_t lay(Pass *pass, char *base) {
         }
         TAKE(kept->before, b->keep ? tokens * m->hidden : 0);
         TAKE(kept->middle, b->keep ? tokens * m->hidden : 0);
+        TAKE(kept->raw, b->keep && m->layer->head_norm[0] ? tokens * (m->heads + m->groups) * m->head : 0);
         TAKE(kept->query, tokens * wide);
         TAKE(kept->mass, tokens * m->heads);
         TAKE(kept->attended, tokens * wide);

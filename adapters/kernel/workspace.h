@@ -6,6 +6,7 @@
 // What a layer leaves for its gradient; without one all layers share the first one's.
 typedef struct {
     float *before, *middle;  // (T, D) the residual stream before attention, before the feed-forward
+    float *raw;              // (T, (H + G) · d) queries and keys before their own norms, where they have any
     bf16 *query;             // (T, H · d) rotated
     float *mass;             // (T, H) log of the sum of e^score
     bf16 *attended;          // (T, H · d)
