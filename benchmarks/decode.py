@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from adapters.model import BaseModel
 from benchmarks import vllm_setup, workload
 from benchmarks.contender import Contender, ContenderFailed, Job
 from benchmarks.machine import Floor, Peaks
@@ -78,13 +77,12 @@ def measure(quick: bool, say: Say) -> Result:
     raw: dict[str, Any] = {}
     for rows in SHAPES:
         repeats = 1 if quick else 3 if rows == MOST else 5
-        entries = _race(rows, prompts, folders, repeats, left_out, say)
+        entries = race(_entries(rows, folders, VLLM not in left_out), rows, prompts, repeats, left_out, say)
         speeds[rows] = {entry.name: entry.median() for entry in entries}
-        raw[f"{rows} rows"] = {
-            entry.name: asdict(entry.median()) | {"turns": [asdict(speed) for speed in entry.speeds]}
-            for entry in entries
-        }
-    floors = {f"{rows} rows": floor(model, rows) for rows in SHAPES}
+        raw[f"{rows} rows"] = found(entries)
+    weights = sum(weight.numel() for weight in model.network.parameters())
+    lowest = Floor(weights, shape.numbers)
+    floors = {f"{rows} rows": lowest.tokens_a_second(rows, Peaks.measured()) for rows in SHAPES}
     return Result(ratios(speeds), {"tokens a second": raw, "floor, tokens a second": floors}, left_out)
 
 
@@ -99,13 +97,6 @@ def ratios(speeds: Mapping[int, Mapping[str, Speed]]) -> Figures:
     return figures
 
 
-def floor(model: BaseModel, rows: int, peaks: Peaks | None = None) -> float:
-    """Tokens a second beyond which this machine cannot decode `rows` rows with an adapter each."""
-    numbers = sum(weight.numel() for weight in model.network.parameters())
-    adapter = model.lora_shape(workload.RANK, workload.ALPHA).numbers
-    return Floor(numbers, adapter).tokens_a_second(rows, peaks or Peaks.measured())
-
-
 def _set_up_vllm() -> dict[str, str]:
     """What is left out, and why."""
     try:
@@ -115,18 +106,23 @@ def _set_up_vllm() -> dict[str, str]:
     return {}
 
 
-def _race(
-    rows: int, prompts: workload.Prompts, folders: list[str], repeats: int, left_out: dict[str, str], say: Say
+def race(
+    entries: Iterable[Entry],
+    rows: int,
+    prompts: workload.Prompts,
+    repeats: int,
+    left_out: dict[str, str],
+    say: Say,
 ) -> list[Entry]:
-    """All engines of one shape in turns; one that fails is left out, and said."""
+    """All engines of one shape in turns, after a short answer to warm them; one that fails is left out, and said."""
     say(f"{rows} rows: starting the engines")
     with ExitStack() as stack:
-        entries = []
-        for entry in _entries(rows, folders, VLLM not in left_out):
+        running = []
+        for entry in entries:
             stack.enter_context(entry.contender)
-            entries.append(entry)
+            running.append(entry)
         for number in range(repeats + 1):
-            for entry in list(entries):
+            for entry in list(running):
                 try:
                     if number:
                         entry.turn(rows, prompts)
@@ -135,26 +131,34 @@ def _race(
                 except ContenderFailed as error:
                     left_out[f"{entry.name}, {rows} rows"] = str(error)
                     say(str(error))
-                    entries.remove(entry)
+                    running.remove(entry)
             say(f"{rows} rows: turn {number} of {repeats}" if number else f"{rows} rows: all are warm")
-    return entries
+    return running
+
+
+def found(entries: Iterable[Entry]) -> dict[str, Any]:
+    """Medians and turns of each, for the record."""
+    return {
+        entry.name: asdict(entry.median()) | {"turns": [asdict(speed) for speed in entry.speeds]}
+        for entry in entries
+    }
 
 
 def _entries(rows: int, folders: list[str], vllm: bool) -> Iterator[Entry]:
     """Who is measured with so many rows: with the most of them, also without adapters."""
-    ours = _python("ours", "benchmarks.ours", env=part_environment())
+    ours = process("ours", "benchmarks.ours", env=part_environment())
     yield Entry(OURS, rows, ours)
-    yield Entry(PEFT, rows, _python(f"peft-{rows}", "benchmarks.peft_peer", str(rows)))
+    yield Entry(PEFT, rows, process(f"peft-{rows}", "benchmarks.peft_peer", str(rows)))
     if vllm:
         yield Entry(VLLM, rows, _vllm(f"vllm-{rows}", folders[:rows]))
     if rows == MOST:
         yield Entry(BARE + OURS, 0, ours)
-        yield Entry(BARE + "transformers", 0, _python("transformers", "benchmarks.peft_peer", "0"))
+        yield Entry(BARE + "transformers", 0, process("transformers", "benchmarks.peft_peer", "0"))
         if vllm:
             yield Entry(BARE + VLLM, 0, _vllm("vllm-0", []))
 
 
-def _python(log: str, module: str, *words: str, env: Mapping[str, str] | None = None) -> Contender:
+def process(log: str, module: str, *words: str, env: Mapping[str, str] | None = None) -> Contender:
     command = [sys.executable, "-m", module, *words]
     return Contender(log, command, workload.ROOT, workload.BUILD / "logs" / f"{log}.log", env)
 

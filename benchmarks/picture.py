@@ -41,16 +41,17 @@ def png(records: Mapping[str, Any], lines: Sequence[Line]) -> bytes:
 
 def _draw_decoding(axes: Axes, shapes: Mapping[str, Any]) -> None:
     """A group of bars for each number of rows; hatched where there is no adapter."""
-    for number, (name, (colour, hatch)) in enumerate(ENGINES.items()):
-        there = [(place, found[name]) for place, found in enumerate(shapes.values()) if name in found]
-        axes.bar(
-            [place + (number - 2.5) * BAR for place, _ in there],
-            [speed["decode"] for _, speed in there],
-            BAR, color=colour, hatch=hatch, edgecolor="white", label=name,
-        )  # fmt: skip
+    for name, (colour, hatch) in ENGINES.items():
+        places, speeds = [], []
+        for group, found in enumerate(shapes.values()):
+            side_by_side = [each for each in ENGINES if each in found]
+            if name in found:
+                places.append(group + (side_by_side.index(name) - (len(side_by_side) - 1) / 2) * BAR)
+                speeds.append(found[name]["decode"])
+        axes.bar(places, speeds, BAR, color=colour, hatch=hatch, edgecolor="white", label=name)
     axes.set_xticks(range(len(shapes)), list(shapes))
-    axes.set(title="decoding, SmolLM2-135M, rank 8", ylabel="tokens a second, all rows")
-    axes.legend(frameon=False)
+    axes.set(title="decoding, SmolLM2-135M, rank 8", ylabel="tokens a second, all rows", yscale="log")
+    axes.legend(frameon=False, fontsize=8)
 
 
 def _draw_targets(axes: Axes, lines: Sequence[Line]) -> None:
