@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from adapters.model import pick_device, pick_dtype
+from benchmarks.results import Result, Say
 from benchmarks.workload import ROOT
 
 SIDES = {"cpu": 2048, "cuda": 8192}  # of the square matrices that are multiplied
@@ -67,19 +67,22 @@ class Floor:
         return rows / max(reading, arithmetic)
 
 
-def describe() -> dict[str, Any]:
-    """For the record of a run."""
-    return {
+def measure(quick: bool, say: Say) -> Result:
+    """What the other parts' figures are to be read beside."""
+    peaks = Peaks.measured()
+    say(f"{peaks.flops / 1e9:.0f} GFLOP/s, {peaks.bytes / 1e9:.0f} GB/s")
+    raw = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "peaks": asdict(Peaks.measured()),
+        "peaks": asdict(peaks),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "commit": _commit(),
     }
+    return Result({}, raw)
 
 
 def _best(device: torch.device, work: Callable[[], object]) -> float:

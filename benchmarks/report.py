@@ -1,6 +1,6 @@
 """docs/benchmarks.md, docs/benchmarks.json and the picture, made from what the parts have kept.
 
-Knows the table's layout; the words around it stand in page.md. Measures nothing but the machine itself.
+Knows the table's layout; the words around it stand in page.md. Measures nothing.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ TEMPLATE = ROOT / "benchmarks" / "page.md"
 
 def make(parts: Sequence[str]) -> list[Path]:
     """Write all three; where they are."""
-    from benchmarks import machine
-
     records = results.kept(parts)
-    said = machine.describe()
     lines = targets.lines(records)
-    write(ROOT / FIGURES, {"machine": said, "parts": records})
-    disk.replace(ROOT / PAGE, page(said, records, lines).encode())
+    write(ROOT / FIGURES, records)
+    disk.replace(ROOT / PAGE, page(records, lines).encode())
     (ROOT / PICTURE).parent.mkdir(exist_ok=True)
     disk.replace(ROOT / PICTURE, png(records, lines))
     return [ROOT / PAGE, ROOT / FIGURES, ROOT / PICTURE]
 
 
-def page(machine: Mapping[str, Any], records: Mapping[str, Any], lines: Sequence[targets.Line]) -> str:
-    """The page's text."""
+def page(records: Mapping[str, Any], lines: Sequence[targets.Line]) -> str:
+    """The page's text; the machine is a part like any other."""
+    machine = records["machine"]["raw"]
     rough = [part for part, record in records.items() if record["quick"]]
     head = TEMPLATE.read_text(encoding="utf-8").format(
         date=max((record["date"] for record in records.values()), default="never") + " UTC",

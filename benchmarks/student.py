@@ -19,8 +19,12 @@ TASTE = TASTES["second-person"]
 THUMBS = 32
 HELD_OUT = slice(56, 96)  # of the demo's prompts: never rated
 FIRST_SEED, EXAM_SEED = 1000, 9000
-LOOK_SECONDS = 0.25
+LOOK_SECONDS, PATIENCE_SECONDS = 0.25, 60.0
 ENDED = ("published", "held", "failed")
+
+
+class NoRound(Exception):
+    """The thumbs began no round."""
 
 
 @dataclass
@@ -51,9 +55,12 @@ def rate(person: Person, tokens: int) -> None:
 
 
 def watch(person: Person) -> Watched:
-    """The round that the thumbs began, seen to its end."""
+    """The round that the thumbs begin by themselves, seen to its end. Raises `NoRound`."""
     began, seen = time.perf_counter(), Watched()
-    round = person.ask_for_round()
+    while (round := person.adapter()["round"]) is None:
+        if time.perf_counter() > began + PATIENCE_SECONDS:
+            raise NoRound(f"no round began within {PATIENCE_SECONDS:.0f} s of the last thumb")
+        time.sleep(LOOK_SECONDS)
     while seen.state not in ENDED:
         round = person.round(round["id"])
         seen.seconds = time.perf_counter() - began

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from adapters.engine import Engine, Request
@@ -82,19 +83,25 @@ def measure(quick: bool, say: Say) -> Result:
         store = fill(AdapterStore(root, Base(model.name, model.digest)), model, most)
         prompts = workload.Prompts(model)
         run(model, store, FEW, ROWS, prompts)
-        runs = {}
-        for users in (FEW, most // 8, most, FEW):
-            runs[users] = run(model, store, users, ROWS * (4 if quick else 12), prompts)
-            say(f"{users} users: {runs[users].speed:.0f} tokens a second")
+        runs = []
+        for users in (
+            FEW,
+            most // 8,
+            most,
+            FEW,
+        ):  # the few before and after, should the machine change its pace
+            runs.append(run(model, store, users, ROWS * (4 if quick else 12), prompts))
+            say(f"{users} users: {runs[-1].speed:.0f} tokens a second")
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    few, many = runs[FEW], runs[most]
+    before, _, many, after = runs
     figures = {
-        "many against few": many.speed / few.speed,
+        "many against few": many.speed / fmean([before.speed, after.speed]),
         "load p95 ms": percentile(many.loads, 0.95) * 1000,
-        "longest gap more ms": (max(many.gaps) - max(few.gaps)) * 1000,
+        "longest gap more ms": (max(many.gaps) - fmean([max(before.gaps), max(after.gaps)])) * 1000,
     }
-    return Result(figures, {f"{users} users": each.to_json() for users, each in runs.items()})
+    names = (f"{FEW} users, before", f"{most // 8} users", f"{most} users", f"{FEW} users, after")
+    return Result(figures, {name: each.to_json() for name, each in zip(names, runs, strict=True)})
 
 
 def fill(store: AdapterStore, model: BaseModel, users: int) -> AdapterStore:

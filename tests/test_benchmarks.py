@@ -81,8 +81,11 @@ def test_the_page_marks_quick_runs_and_misses():
         "processor": "P", "cores": 2, "memory_gb": 24.0, "device": "cpu", "python": "3.11", "versions": {"torch": "2"},
         "peaks": {"flops": 8e11, "bytes": 4e10}, "commit": "abc",
     }  # fmt: skip
-    records = {"memory": record({"in a slot": 3.0}) | {"quick": True}}
-    page = report.page(machine, records, targets.lines(records))
+    records = {
+        "machine": record({}) | {"raw": machine},
+        "memory": record({"in a slot": 3.0}) | {"quick": True},
+    }
+    page = report.page(records, targets.lines(records))
     assert "quick runs, rough figures: memory" in page
     assert "800 GFLOP/s" in page and "40 GB/s" in page
     assert "| ≤ 2 × | 3 × | **MISS** |" in page
