@@ -31,9 +31,8 @@ def answers(native: Native, sequences: Sequences, choice: Base | Trained) -> tup
         computed = _compute(native, sequences, None, 1, keep=False)
         return computed.logprobs, computed.entropy, computed.states
     factors = [factor for name in native.names for factor in choice.factors[name]]
-    out: tuple[Tensor, Tensor, Tensor] = _Answers.apply(
-        native, sequences, choice.scale, torch.is_grad_enabled(), *factors
-    )
+    keep = torch.is_grad_enabled() and any(factor.requires_grad for factor in factors)
+    out: tuple[Tensor, Tensor, Tensor] = _Answers.apply(native, sequences, choice.scale, keep, *factors)
     return out
 
 

@@ -1,5 +1,7 @@
 """Engines with strong random adapters, and requests whose every property follows from a number."""
 
+from pathlib import Path
+
 import torch
 
 from adapters.adapter import Adapter
@@ -61,3 +63,8 @@ def answers(engine, requests, join_every=0):
             out[token.request].append(token.id)
         steps += 1
     return out
+
+
+def resident() -> int:
+    """This process's bytes in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -11,7 +11,7 @@ from adapters.model import ModelConfig, load
 from adapters.native import PAGE
 from adapters.sampling import Sampling
 from adapters.slots import Slots
-from tests.engines import adapter_of, answers, engine_of
+from tests.engines import adapter_of, answers, engine_of, resident
 from tests.tiny import tiny_model
 
 OWN = ("user1", 1)
@@ -191,11 +191,6 @@ def test_pages_run_short_and_every_answer_stays_the_same(model):
         for number in chosen:
             prompts[number] = (prompts[number] + said[f"r{number}"] + TEXT[:9])[-250:]
     assert engine.past.pages.serial > 2 * count, "pages changed hands"
-
-
-def resident() -> int:
-    """This process's bytes in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 @pytest.mark.slow
