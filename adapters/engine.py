@@ -140,9 +140,13 @@ class Engine:
         return out
 
     def _admit(self) -> list[Token]:
+        """Requests in order of arrival, while there is room; beside rows that decode, one adapter is loaded a step."""
         failed = []
+        loaded, beside_others = self.slots.writes, any(run.made for run in self.running.values())
         while self.waiting and len(self.running) < self.rows:
             request = self.waiting[0]
+            if beside_others and self.slots.writes != loaded and not self.slots.holds(request.owner):
+                break
             if self.running and self._room_for(request) < 0:
                 break
             try:

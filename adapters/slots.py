@@ -45,6 +45,10 @@ class Slots:
         for layer in model.layers.values():
             layer.stack(count, shape.rank)
 
+    def holds(self, owner: Owner | None) -> bool:
+        """Whether `owner` needs no loading."""
+        return owner is None or owner[1] == 0 or owner in self.held
+
     def pin(self, owner: Owner | None) -> int:
         """The slot that holds `owner` (version 0 or None: the base model), kept in place until `unpin`.
 
@@ -52,7 +56,7 @@ class Slots:
         """
         if owner is None or owner[1] == 0:
             return 0
-        if owner not in self.held:
+        if not self.holds(owner):
             self._fill(owner)
         self.held.move_to_end(owner)
         self.pins[owner] = self.pins.get(owner, 0) + 1
