@@ -4,6 +4,7 @@ import ctypes
 import platform
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 import torch
@@ -24,9 +25,11 @@ LLAMA_3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-FIT = {
+FIT: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "qwen2, biases on q, k and v": ("qwen2", {}),
+    "qwen3, norms on q and k": ("qwen3", {"head_dim": 16}),
+    "qwen3, wider heads": ("qwen3", {"head_dim": 64, "num_key_value_heads": 1}),
     "mistral, a window that ends inside pages": ("mistral", {"sliding_window": 41}),
     "mistral, a window of less than a page": ("mistral", {"sliding_window": 24}),
     "rotary positions as in Llama 3": ("llama", {"rope_parameters": LLAMA_3}),
@@ -54,7 +57,7 @@ FIT = {
     "biases everywhere": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "whole panels of the vocabulary": ("llama", {"vocab_size": 320}),
 }
-UNFIT = {
+UNFIT: dict[str, tuple[str, dict[str, Any]]] = {
     "its family is gemma": ("gemma", {"hidden_act": "gelu_pytorch_tanh", "head_dim": 16}),
     "its rotary positions change with the length": (
         "llama",
@@ -104,7 +107,7 @@ def test_the_kernels_logits_are_the_models(name, tmp_path):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4, 7, 16, 33])
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_adapters_of_any_rank_are_the_models(family, rank, tmp_path):
     folder = write(tmp_path, family)
     model = loaded(folder)
@@ -176,10 +179,9 @@ def test_sequences_of_many_slots_and_lengths_in_one_pass_have_the_bits_of_each_a
     ]
     # A sequence's own order is all that counts: here the tokens of all of them come turn by turn.
     flat.sort(key=lambda each: each[1])
-    numbers = [list(column) for column in zip(*flat, strict=True)]
-    out = native.compute(
-        Tokens(*numbers, tables, list(range(len(flat)))), cache, slots, rank, logits=True
-    ).logits
+    tokens, positions, rows, chosen = ([each[column] for each in flat] for column in range(4))
+    batch = Tokens(tokens, positions, rows, chosen, tables, list(range(len(flat))))
+    out = native.compute(batch, cache, slots, rank, logits=True).logits
     for row, (ids, slot) in enumerate(parts):
         mine = [at for at, each in enumerate(flat) if each[2] == row]
         assert torch.equal(out[mine], kernel_logits(model, ids, adapters[slot]))

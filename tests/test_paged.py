@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,23 +27,17 @@ def model(tmp_path_factory):
     return model
 
 
-@pytest.fixture
-def computed(monkeypatch):
-    """Chunks of prompts, as [tokens, ...] of every engine's, are noted here."""
-    chunks = []
+class Counted:
+    """Notes how many tokens of prompts an engine computes, chunk by chunk."""
 
-    def noting(engine):
-        prefill = engine.past.prefill
+    def __init__(self, engine):
+        self.chunks: list[int] = []
+        self.prefill = engine.past.prefill
+        engine.past.prefill = self
 
-        def note(row, part, slot):
-            chunks.append(len(part))
-            return prefill(row, part, slot)
-
-        monkeypatch.setattr(engine.past, "prefill", note)
-        return engine
-
-    noting.chunks = chunks
-    return noting
+    def __call__(self, row, part, slot):
+        self.chunks.append(len(part))
+        return self.prefill(row, part, slot)
 
 
 def ask(prompt, owner=OWN, id="r", tokens=40):
@@ -68,8 +63,9 @@ def test_a_prompt_in_chunks_of_any_length_has_the_same_bits(model, chunk):
         assert one != other and torch.equal(past.cache[one], past.cache[other])
 
 
-def test_the_next_turn_computes_only_what_is_new_and_answers_as_a_fresh_engine_does(model, computed):
-    engine = computed(engine_of(model))
+def test_the_next_turn_computes_only_what_is_new_and_answers_as_a_fresh_engine_does(model):
+    engine = engine_of(model)
+    computed = Counted(engine)
     prompt = TEXT[:100]
     for _ in range(4):
         said = answer(engine, prompt)
@@ -91,15 +87,17 @@ def test_the_next_turn_computes_only_what_is_new_and_answers_as_a_fresh_engine_d
     assert sum(computed.chunks) < sum(lengths) / 2, "most of it was remembered"
 
 
-def test_the_same_question_again_computes_its_last_page_alone(model, computed):
-    engine = computed(engine_of(model))
+def test_the_same_question_again_computes_its_last_page_alone(model):
+    engine = engine_of(model)
+    computed = Counted(engine)
     first = answer(engine, TEXT)
     assert answer(engine, TEXT) == first
     assert computed.chunks == [200, 200 - 192]
 
 
-def test_another_version_or_user_or_nobody_gets_nothing_of_it(model, computed):
-    engine = computed(engine_of(model))
+def test_another_version_or_user_or_nobody_gets_nothing_of_it(model):
+    engine = engine_of(model)
+    computed = Counted(engine)
     said = {
         owner: answer(engine, TEXT, owner) for owner in (OWN, ("user1", 2), ("user2", 1), ("user1", 0), None)
     }
@@ -109,8 +107,9 @@ def test_another_version_or_user_or_nobody_gets_nothing_of_it(model, computed):
         assert tokens == answer(engine_of(model), TEXT, owner)
 
 
-def test_an_answer_that_was_broken_off_is_remembered_as_far_as_it_was_computed(model, computed):
-    engine = computed(engine_of(model))
+def test_an_answer_that_was_broken_off_is_remembered_as_far_as_it_was_computed(model):
+    engine = engine_of(model)
+    computed = Counted(engine)
     engine.add(ask(TEXT[:90]))
     for _ in range(10):
         engine.step()
@@ -119,8 +118,9 @@ def test_an_answer_that_was_broken_off_is_remembered_as_far_as_it_was_computed(m
     assert computed.chunks == [90, 200 - 64]
 
 
-def test_forgetting_a_user_wipes_what_the_pages_hold(model, computed):
-    engine = computed(engine_of(model))
+def test_forgetting_a_user_wipes_what_the_pages_hold(model):
+    engine = engine_of(model)
+    computed = Counted(engine)
     said = answer(engine, TEXT)
     other = answer(engine, TEXT, ("user2", 1))
     pages = [held.page for key, held in engine.past.pages.known.items() if key[0] == OWN]
@@ -157,7 +157,7 @@ def test_one_users_nan_does_not_reach_the_next_user_of_the_page(model):
     def load_adapter(uid, version):
         return adapter_of(model, uid, version, size=float("nan") if uid == "broken" else 0.3)
 
-    engine = Engine(model, Slots(model, model.lora_shape(8, 16.0), load_adapter, 4), 2)
+    engine: Any = Engine(model, Slots(model, model.lora_shape(8, 16.0), load_adapter, 4), 2)
     engine.past.pages.most_idle = 0
     engine.add(ask(TEXT, ("broken", 1)))
     for _ in range(3):

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,10 +30,11 @@ PAIRS = [
     )
 ]
 SEQUENCES = Sequences.of(PAIRS, torch.device("cpu"))
-SHAPES = {
+SHAPES: dict[str, tuple[str, dict[str, Any], int]] = {
     "llama, rank 8": ("llama", {}, 8),
     "llama, rank 3": ("llama", {}, 3),
     "qwen2, rank 5": ("qwen2", {}, 5),
+    "qwen3, rank 7": ("qwen3", {"head_dim": 32}, 7),
     "mistral, a window, rank 4": ("mistral", {"sliding_window": 41}, 4),
     "one group, a head of its own, rank 9": ("llama", {"num_key_value_heads": 1, "tie_word_embeddings": False}, 9),
     "heads of 48, rank 1": ("llama", {"head_dim": 48}, 1),
