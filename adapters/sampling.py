@@ -85,8 +85,14 @@ def _draw_altered(logits: Tensor, samplings: list[Sampling], draws: list[float],
     greedy = column([s.temperature for s in samplings]) == 0
     top_p = column([s.top_p for s in samplings]).masked_fill(greedy, 0.0)
     logits = logits / column([s.temperature or 1.0 for s in samplings])
-    whole = torch.logsumexp(logits, dim=-1, keepdim=True)
-    return _nucleus(logits, whole, top_p, draws, min(CANDIDATES, logits.shape[1])).cpu()
+    token = _invert(torch.softmax(logits, dim=-1).cumsum(dim=-1), draws)
+    cut = (top_p[:, 0] < 1).nonzero()[:, 0]
+    if len(cut):
+        its_draws = [draws[b] for b in cut.tolist()]
+        whole = torch.logsumexp(logits[cut], dim=-1, keepdim=True)
+        candidates = min(CANDIDATES, logits.shape[1])
+        token[cut] = _nucleus(logits[cut], whole, top_p[cut], its_draws, candidates)
+    return token.cpu()
 
 
 def _nucleus(logits: Tensor, whole: Tensor, top_p: Tensor, draws: list[float], candidates: int) -> Tensor:

@@ -47,6 +47,12 @@ def test_temperature_sharpens():
     assert one(logits_of(0.6, 0.4), Sampling(temperature=0.5), 0.70) == 1
 
 
+@pytest.mark.parametrize(("u", "token"), [(0.30, 0), (0.32, 1)])
+def test_where_nothing_is_cut_off_the_draw_runs_through_the_vocabulary_in_its_order(u, token):
+    # p² normalised of 0.4, 0.6: 0.16 / 0.52 = 0.308
+    assert one(logits_of(0.4, 0.6), Sampling(temperature=0.5), u) == token
+
+
 def test_temperature_zero_takes_the_likeliest_whatever_the_draw():
     assert [one(logits_of(0.3, 0.4, 0.3), Sampling(temperature=0.0), u) for u in (0.0, 0.5, 0.999)] == [
         1,
