@@ -6,6 +6,7 @@ package index (`make install` sees to it: ziglang); without any, the model runs 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -34,14 +35,16 @@ def kernels(report: Callable[[str], None]) -> ctypes.CDLL:
     key = hashlib.sha256(" ".join([*compiler, *FLAGS, _processor()]).encode())
     for source in sources:
         key.update(source.read_bytes())
-    library = _folder() / f"kernel-{key.hexdigest()[:24]}.so"
-    if not library.exists():
+    try:
+        library = _folder() / f"kernel-{key.hexdigest()[:24]}.so"
+        if library.exists():
+            with contextlib.suppress(OSError):  # cut off by a full disk or a power cut: made anew
+                return ctypes.CDLL(str(library))
         report("compiling the kernels for this processor, once")
         _compile([*compiler, *FLAGS], [str(source) for source in sources if source.suffix == ".c"], library)
-    try:
         return ctypes.CDLL(str(library))
     except OSError as error:
-        raise CannotCompile(f"the compiled kernels cannot be loaded: {error}") from error
+        raise CannotCompile(f"the compiled kernels cannot be kept or loaded: {error}") from error
 
 
 def _compiler() -> list[str]:
@@ -63,16 +66,14 @@ def _processor() -> str:
 
 def _folder() -> Path:
     """The user's cache, or where that cannot be written, a folder that ends with the process's machine."""
-    folder = Path.home() / ".cache" / "thumbtune"
     try:
+        folder = Path.home() / ".cache" / "thumbtune"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
         pass
-    return Path(
-        tempfile.mkdtemp(prefix="thumbtune-")
-    )  # never a name that somebody else could have made before
+    return Path(tempfile.mkdtemp(prefix="thumbtune-"))  # a name that nobody could have made before
 
 
 def _compile(command: list[str], sources: list[str], library: Path) -> None:
