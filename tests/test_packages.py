@@ -124,6 +124,10 @@ def test_the_readme_has_one_line_for_every_file():
     files = {path.relative_to(ROOT).as_posix() for path in shown if path.name != "__init__.py"}
     assert len(lines) == len(set(lines))
     assert {line for line in lines if line.endswith(".py")} == files
+    # A header goes with its source.
+    kernels = {path.stem for path in (ROOT / "adapters" / "kernel").iterdir()}
+    shown_kernels = [Path(line).stem for line in lines if line.startswith("adapters/kernel/")]
+    assert sorted(kernels) == sorted(shown_kernels)
 
 
 def test_every_package_and_every_data_file_is_shipped():
