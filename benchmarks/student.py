@@ -5,13 +5,11 @@ Knows the calls that a person makes and one stated taste. Does not know what is 
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import workload
-from service.demo import FLIPPED
 from service.person import Person
 from service.tastes import TASTES
 
@@ -44,14 +42,11 @@ class Watched:
 
 
 def rate(person: Person, tokens: int) -> None:
-    """Chats, and a thumb for each by the taste, one in ten by mistake: the same in every service."""
+    """Chats, and a thumb for each by the taste, none by mistake."""
     prompts = workload.lines()[:THUMBS]
     seeds = list(range(FIRST_SEED, FIRST_SEED + THUMBS))
     replies = person.ask(prompts, seeds, tokens, done=lambda: None)
-    slips = random.Random(1)
-    person.rate(
-        [(reply.message_id, TASTE.likes(reply.answer) != (slips.random() < FLIPPED)) for reply in replies]
-    )
+    person.rate([(reply.message_id, TASTE.likes(reply.answer)) for reply in replies])
 
 
 def watch(person: Person) -> Watched:
