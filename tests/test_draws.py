@@ -190,3 +190,15 @@ def test_rows_beside_each_other_draw_as_alone(native):
     together = native.draw(logits, ways[:40], draws, seen)[0]
     alone = [native.draw(logits[n : n + 1], [ways[n]], [draws[n]], [seen[n]])[0][0] for n in range(40)]
     assert together == alone
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("way", [*WAYS.values(), Sampling(temperature=0.0)])
+def test_broken_logits_draw_some_token_of_the_vocabulary(native, way, broken):
+    """A broken adapter's rows must not end the others' step."""
+    logits, seen = rows(3, SIZE, 1.0, seed=1)
+    expected = native.draw(logits[2:], [way], [0.7], seen[2:])[0]
+    logits[0] = broken
+    logits[1, ::3] = broken
+    tokens, *_ = native.draw(logits, [way] * 3, [0.7] * 3, seen)
+    assert all(0 <= token < SIZE for token in tokens) and tokens[2:] == expected

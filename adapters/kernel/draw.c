@@ -99,6 +99,7 @@ static long nucleus(const float *mass, long size, double whole, double top_p, do
         count = gather(mass, size, least, candidates, &total);
         if (total >= top_p * whole) break;
     }
+    if (!count) return 0;  // NaN logits: some token of the vocabulary
     qsort(candidates, count, sizeof *candidates, likelier);
     double inside = 0;
     long kept = 0;
