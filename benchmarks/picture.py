@@ -50,7 +50,7 @@ def _draw_decoding(axes: Axes, shapes: Mapping[str, Any]) -> None:
                 speeds.append(found[name]["decode"])
         axes.bar(places, speeds, BAR, color=colour, hatch=hatch, edgecolor="white", label=name)
     axes.set_xticks(range(len(shapes)), list(shapes))
-    axes.set(title="decoding, SmolLM2-135M, rank 8", ylabel="tokens a second, all rows", yscale="log")
+    axes.set(title="decoding, SmolLM2-135M, rank 8", ylabel="tokens a second, all rows")
     axes.legend(frameon=False, fontsize=8)
 
 

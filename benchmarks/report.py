@@ -40,6 +40,7 @@ def page(records: Mapping[str, Any], lines: Sequence[targets.Line]) -> str:
         quick=f" (quick runs, rough figures: {', '.join(rough)})" if rough else "",
         machine=machine_line(machine),
         table="\n".join(map(row, lines)),
+        speeds=speeds(records.get("decode")),
     )
     return head + "\n".join(section(part, record) for part, record in records.items())
 
@@ -61,17 +62,31 @@ def row(line: targets.Line) -> str:
     return f"| {target.what} | {target.peer} | {target.wanted()} | {line.measured} | {line.verdict} |"
 
 
+def speeds(record: Mapping[str, Any] | None) -> str:
+    """Decoded tokens a second, a line for each engine; what was not measured is a dash."""
+    shapes = record["raw"].get("tokens a second", {}) if record else {}
+    if record is None or not shapes:
+        return ""
+    names = dict.fromkeys(name for found in shapes.values() for name in found)
+    measured = {name: [found.get(name, {}).get("decode") for found in shapes.values()] for name in names}
+    measured["floor: memory or arithmetic"] = list(record["raw"]["floor, tokens a second"].values())
+    lines = [["decoded tokens a second", *shapes], ["---"] * (len(shapes) + 1)]
+    lines += [
+        [name, *("–" if v is None else f"{v:,.0f}" for v in values)] for name, values in measured.items()
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def section(part: str, record: Mapping[str, Any]) -> str:
     """Everything that one part kept."""
     out = [
         f"### {part}",
         "",
         f"`python -m benchmarks {part}`, {record['seconds']:.0f} s, {record['date']} UTC",
-        "",
     ]
-    out += [f"- left out: {what}: {why}" for what, why in record["left_out"].items()]
-    found = [*flat(record["figures"]), *flat(record["raw"])]
-    if found:
+    if record["left_out"]:
+        out += ["", *(f"- left out: {what}: {why}" for what, why in record["left_out"].items())]
+    if found := [*flat(record["figures"]), *flat(record["raw"])]:
         out += ["", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in found)]
     return "\n".join(out) + "\n"
 

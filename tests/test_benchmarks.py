@@ -92,6 +92,22 @@ def test_the_page_marks_quick_runs_and_misses():
     assert "| in a slot | 3 |" in page
 
 
+def test_the_speeds_are_a_line_for_each_engine():
+    shapes = {
+        "32 rows": {"ours": {"decode": 1234.5}},
+        "1 rows": {"ours": {"decode": 61.0}, "PEFT": {"decode": 20.0}},
+    }
+    raw = {"tokens a second": shapes, "floor, tokens a second": {"32 rows": 2100.0, "1 rows": 159.0}}
+    assert report.speeds(record({}) | {"raw": raw}).splitlines() == [
+        "| decoded tokens a second | 32 rows | 1 rows |",
+        "| --- | --- | --- |",
+        "| ours | 1,234 | 61 |",
+        "| PEFT | – | 20 |",
+        "| floor: memory or arithmetic | 2,100 | 159 |",
+    ]
+    assert report.speeds(None) == ""
+
+
 def test_a_percentile_is_the_nearest_rank():
     values = [float(number) for number in range(1, 101)]
     assert [results.percentile(values, share) for share in (0.5, 0.95, 1.0)] == [50.0, 95.0, 100.0]
