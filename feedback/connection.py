@@ -16,10 +16,10 @@ Commands are tried again when the connection breaks, so a write may be made twic
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import redis
 from redis import exceptions
@@ -29,8 +29,11 @@ from redis.retry import Retry
 
 TIMEOUT_SECONDS = 5.0  # for a reply; longer than any wait that a command asks the server for
 DISK_SECONDS = 3.0  # how long a write waits for the disk
+WAIT = ("WAITAOF", 1, 0, int(DISK_SECONDS * 1000))  # until what this connection wrote is on disk
 OLDEST = (6, 2)
 REFUSALS = ("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS")  # Redis's words for "no writes now"
+
+T = TypeVar("T")
 
 
 class StoreError(Exception):
@@ -73,11 +76,31 @@ class Script:
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A script and what it is given. `meaning` makes the result of its reply, or raises what the reply reports.
+
+    `durable`: the result counts only once what was written is on disk.
+    """
+
+    script: Script
+    names: Sequence[str]
+    args: Sequence[Any]
+    meaning: Callable[[Any], T]
+    durable: bool = True
+
+    def result(self, reply: Any) -> T:
+        """Of one of the replies of `Store.together`."""
+        if isinstance(reply, Exception):
+            raise reply
+        return self.meaning(reply)
+
+
 class Store(redis.Redis):
     """redis-py's client, raising `StoreUnavailable` and `StoreFull` for what is not the caller's fault.
 
-    Thread-safe. `read` and `write` run scripts, each in one round trip; `write` returns once it is on disk, as far as
-    the server can say so.
+    Thread-safe. `read`, `write` and `do` run a script in one round trip, `together` many; what has to be on disk is
+    there when they return, as far as the server can say so.
     """
 
     _waits: bool | None = None  # whether the disk has to be waited for; None: not asked yet
@@ -91,16 +114,40 @@ class Store(redis.Redis):
 
     def read(self, script: Script, names: Sequence[str], args: Sequence[Any] = ()) -> Any:
         """The script's reply. Also for writes that need not be on disk at once."""
-        return self._run(script, names, args, waits=False)
+        return self.do(Call(script, names, args, _itself, durable=False))
 
     def write(self, script: Script, names: Sequence[str], args: Sequence[Any] = ()) -> Any:
         """The script's reply, once what it wrote is on disk. Raises `StoreUnavailable` if the disk did not confirm."""
-        return self._run(script, names, args, waits=self.waits)
+        return self.do(Call(script, names, args, _itself))
+
+    def do(self, call: Call[T]) -> T:
+        """The call's result. Raises as `write`, and what the reply reports."""
+        (reply,) = self.together([call])
+        return call.result(reply)
+
+    def together(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Each call's reply, or the error that Redis gave it: in one round trip, and with one wait for the disk.
+
+        Raises `StoreUnavailable` if Redis does not answer or the disk did not confirm: then any of them may be done.
+        """
+        replies = self._sent(calls)
+        unknown = [
+            place for place, reply in enumerate(replies) if isinstance(reply, exceptions.NoScriptError)
+        ]
+        if unknown:  # the server has been restarted
+            for source in {calls[place].script.source for place in unknown}:
+                self.script_load(source)
+            for place, reply in zip(unknown, self._sent([calls[place] for place in unknown]), strict=True):
+                assert not isinstance(reply, exceptions.NoScriptError), (
+                    "a script that was just loaded is there"
+                )
+                replies[place] = reply
+        return replies
 
     def durable(self) -> None:
         """Returns once everything that this process wrote is on disk, as far as the server can say so."""
         if self.waits:
-            _confirmed(self.execute_command("WAITAOF", 1, 0, int(DISK_SECONDS * 1000)))
+            _confirmed(self.execute_command(*WAIT))
 
     @property
     def waits(self) -> bool:
@@ -109,22 +156,17 @@ class Store(redis.Redis):
             durability(self)
         return bool(self._waits)
 
-    def _run(self, script: Script, names: Sequence[str], args: Sequence[Any], waits: bool) -> Any:
-        command = ("EVALSHA", script.sha, len(names), *names, *args)
-        for attempt in (1, 2):
-            try:
-                if not waits:
-                    return self.execute_command(*command)
-                with self.pipeline(transaction=False) as pipe:
-                    pipe.execute_command(*command)
-                    pipe.execute_command("WAITAOF", 1, 0, int(DISK_SECONDS * 1000))
-                    reply, disk = pipe.execute()
-                _confirmed(disk)
-                return reply
-            except exceptions.NoScriptError:  # the server has been restarted
-                assert attempt == 1, "a script that was just loaded is there"
-                self.script_load(script.source)
-        raise AssertionError("the loop returns or raises")
+    def _sent(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        waits = any(call.durable for call in calls) and self.waits
+        with self.pipeline(transaction=False) as pipe:
+            for call in calls:
+                pipe.execute_command("EVALSHA", call.script.sha, len(call.names), *call.names, *call.args)
+            if waits:
+                pipe.execute_command(*WAIT)
+            replies = pipe.execute(raise_on_error=False)
+        if waits:
+            _confirmed(replies.pop())
+        return [_as_ours(reply) or reply if isinstance(reply, Exception) else reply for reply in replies]
 
 
 class _Pipeline(Pipeline):
@@ -158,17 +200,27 @@ def translated() -> Iterator[None]:
     """Raises redis-py's errors as ours, where they are the server's state and not a mistake of the caller."""
     try:
         yield
-    except exceptions.AuthenticationError as error:
-        raise StoreUnavailable(f"Redis refuses the name or password: {error}") from error
-    except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-        raise StoreUnavailable(f"Redis does not answer: {error}") from error
-    except exceptions.ResponseError as error:
-        words = str(error)  # before 7.0 what a script met stands there only
-        if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in words:
-            raise StoreFull("Redis is full: give it more memory (maxmemory), or delete something") from error
-        if isinstance(error, exceptions.ReadOnlyError) or any(code in words for code in REFUSALS):
-            raise StoreUnavailable(f"Redis takes no writes: {error}") from error
-        raise
+    except exceptions.RedisError as error:
+        ours = _as_ours(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _as_ours(error: Exception) -> StoreError | None:
+    """What redis-py's error means; None where the caller made a mistake."""
+    if isinstance(error, exceptions.AuthenticationError):
+        return StoreUnavailable(f"Redis refuses the name or password: {error}")
+    if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError)):
+        return StoreUnavailable(f"Redis does not answer: {error}")
+    if not isinstance(error, exceptions.ResponseError):
+        return None
+    words = str(error)  # before 7.0 what a script met stands there only
+    if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in words:
+        return StoreFull("Redis is full: give it more memory (maxmemory), or delete something")
+    if isinstance(error, exceptions.ReadOnlyError) or any(code in words for code in REFUSALS):
+        return StoreUnavailable(f"Redis takes no writes: {error}")
+    return None
 
 
 # what the server is
@@ -227,15 +279,21 @@ def _config(store: Store, name: str) -> str | None:
 
 def _can_wait(store: Store) -> bool:
     try:
-        return int(store.execute_command("WAITAOF", 1, 0, int(DISK_SECONDS * 1000))[0]) >= 1
+        return int(store.execute_command(*WAIT)[0]) >= 1
     except exceptions.ResponseError:
         return False
 
 
-def _confirmed(reply: Sequence[int]) -> None:
+def _confirmed(reply: Any) -> None:
+    if isinstance(reply, Exception):
+        raise reply
     if int(reply[0]) < 1:
         raise StoreUnavailable(f"Redis did not confirm within {DISK_SECONDS:g} s that the write is on disk")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _itself(reply: Any) -> Any:
+    return reply

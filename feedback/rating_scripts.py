@@ -36,8 +36,9 @@ if old[1] then
   end
   if old[2] == 'used' then redis.call('HINCRBY', KEYS[8], 'used', -1) end
   redis.call('RPUSH', KEYS[6], cjson.encode(redis.call('HGETALL', KEYS[4])))
-  if redis.call('SISMEMBER', KEYS[13], id .. ':' .. old[3]) == 1 then
-    end_round(KEYS[12], KEYS[13], ARGV[8], 'running', now)
+  if redis.call('SISMEMBER', KEYS[13], id .. ':' .. old[3]) == 1
+    and end_round(KEYS[12], KEYS[13], ARGV[8], 'running', now) then
+    redis.call('HSET', KEYS[4], 'ended_round', now)
   end
 else
   local nth = redis.call('HINCRBY', KEYS[8], 'first_' .. rating, 1)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedback import keys
-from feedback.connection import Store
+from feedback.connection import Call, Store
 from feedback.events import (
     Feedback,
     KeyConflict,
@@ -51,6 +51,14 @@ class Counts:
         return self.queued + self.used
 
 
+@dataclass(frozen=True)
+class Put:
+    """What came of putting a rating. `ended`: a round that was learning from what was said before has been ended."""
+
+    feedback: Feedback
+    ended: bool
+
+
 class Ratings:
     """All ratings. Every method raises `StoreUnavailable`; those that write also `StoreFull`, `UserGone`.
 
@@ -79,6 +87,20 @@ class Ratings:
         With an idempotency key that was used within 24 h nothing is done: what stands now is returned, or `KeyConflict`
         raised if the rest differs. Raises `UnknownMessage`, `NotEnded`.
         """
+        call = self.putting(uid, message_id, rating, tags, comment, correction, idempotency_key)
+        return self._store.do(call).feedback
+
+    def putting(
+        self,
+        uid: str,
+        message_id: str,
+        rating: Rating,
+        tags: Sequence[str],
+        comment: str | None,
+        correction: str | None,
+        idempotency_key: str | None,
+    ) -> Call[Put]:
+        """`put` as a call, to be done together with others."""
         said = {"rating": rating, "tags": list(tags), "comment": comment, "correction": correction}
         body = json.dumps(said, ensure_ascii=False)
         now, today = self._clock(), int(self._clock() // DAY)
@@ -92,7 +114,7 @@ class Ratings:
         args = [
             uid, message_id, body, rating, now, key, _digest(message_id + body), keys.round(uid, ANY), EMPTY,
         ]  # fmt: skip
-        return _feedback(_reply(self._store.write(PUT, names, args)))
+        return Call(PUT, names, args, lambda reply: _put(_reply(reply), now))
 
     def withdraw(self, uid: str, message_id: str) -> Feedback:
         """The rating teaches nothing any more; on disk when this returns. Raises `NotRated`.
@@ -204,10 +226,20 @@ def _reply(reply: Sequence[Any]) -> Any:
     return reply[1] if len(reply) > 1 else None
 
 
+def _put(fields: Sequence[str], now: float) -> Put:
+    """A script that ran twice tells the same twice: both times it was given the same `now`."""
+    found = _hash(fields)
+    return Put(_feedback(found), ended=found.get("ended_round") == repr(now))
+
+
+def _hash(fields: Sequence[str]) -> dict[str, str]:
+    """From a script's list of names and values."""
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
 def _feedback(fields: Mapping[str, str] | Sequence[str]) -> Feedback:
-    """From a hash, or from a script's list of its names and values."""
     if not isinstance(fields, Mapping):
-        fields = dict(zip(fields[::2], fields[1::2], strict=True))
+        fields = _hash(fields)
     return Feedback(
         message_id=fields["message_id"],
         **json.loads(fields["body"]),

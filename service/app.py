@@ -58,6 +58,11 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         strict_content_type=False,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # metrics.py counts; nothing else leaves here
     )
     app.state.parts = parts
     for module in (chat, messages, feedback, adapter, me, users, operator):
@@ -85,6 +90,7 @@ def serve(settings: Settings) -> None:
                 log_config=None,
                 access_log=False,  # paths hold ids; the border logs routes
                 server_header=False,
+                proxy_headers=False,  # nobody here asks where a call came from
                 # Beyond the grace time only for what hangs elsewhere.
                 timeout_graceful_shutdown=int(settings.grace + SETTLE_SECONDS + 10),
             )

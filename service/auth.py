@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from feedback import keys
-from feedback.connection import Script, Store
+from feedback.connection import Call, Script, Store
+from feedback.scripts import ANY
 
 # Each script may run twice, and its first write is one that a full server refuses; but a user can always go.
 
@@ -55,6 +56,12 @@ redis.call('HDEL', KEYS[2], account['key_hash'])
 if redis.call('HGET', KEYS[1], account['id']) == ARGV[1] then redis.call('HDEL', KEYS[1], account['id']) end
 redis.call('SADD', KEYS[4], ARGV[1])
 return 1
+""")
+
+# KEYS: api keys · ARGV: key's hash, any account
+_HOLDER = Script("""
+local uid = redis.call('HGET', KEYS[1], ARGV[1])
+return uid and redis.call('GET', string.format(ARGV[2], uid))
 """)
 
 
@@ -108,10 +115,9 @@ class Accounts:
             raise _no_user(id)
         return account
 
-    def holding(self, key: str) -> Account | None:
-        """The user whose key this is."""
-        uid = cast("str | None", self._store.hget(keys.API_KEYS, hashed(key)))
-        return self._read(uid) if uid else None
+    def holder(self, key: str) -> Call[Account | None]:
+        """Finds the user whose key this is."""
+        return Call(_HOLDER, [keys.API_KEYS], [hashed(key), keys.account(ANY)], _account, durable=False)
 
     def page(self, limit: int, after: int) -> tuple[list[Account], int | None]:
         """Users in the order in which they were made, from behind the cursor `after`, and the next cursor.
@@ -152,8 +158,7 @@ class Accounts:
             pipe.execute()
 
     def _read(self, uid: str) -> Account | None:
-        record = self._store.get(keys.account(uid))
-        return Account(**json.loads(record)) if record else None
+        return _account(self._store.get(keys.account(uid)))
 
 
 class AdminKey:
@@ -195,6 +200,10 @@ def hashed(key: str) -> str:
 
 def _new_key() -> str:
     return f"tt-{secrets.token_urlsafe(32)}"
+
+
+def _account(record: Any) -> Account | None:
+    return Account(**json.loads(record)) if record else None
 
 
 def _no_user(id: str) -> NoSuchUser:

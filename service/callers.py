@@ -1,11 +1,13 @@
 """Who a call is from, as FastAPI dependencies: a user, a user who is about to write something, or the operator.
 
 Knows the Authorization header. The user is the one whom the key belongs to; nothing else in a call can name another.
+They are asynchronous and do not depend on each other: a plain function would be a trip to a thread, and each link of a
+chain costs as much as the rating that it lets through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -18,21 +20,21 @@ from service.parts import Parts
 _user_key = HTTPBearer(auto_error=False, scheme_name="user key")
 _admin_key = HTTPBearer(auto_error=False, scheme_name="admin key")
 
+Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_user_key)]
 
-def parts_of(request: Request) -> Parts:
+
+async def parts_of(request: Request) -> Parts:
     """The running service."""
     parts: Parts = request.app.state.parts
     return parts
 
 
-def caller(
-    parts: Annotated[Parts, Depends(parts_of)],
-    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_key)],
-) -> Account:
+async def caller(request: Request, given: Given) -> Account:
     """The user whose key came with the call, else 401."""
     if given is None:
         raise _unauthorised("this call needs a user's key, as `Authorization: Bearer <key>`")
-    account = parts.accounts.holding(given.credentials)
+    parts = await parts_of(request)
+    account = await parts.courier.do(parts.accounts.holder(given.credentials))
     if account is None:
         if parts.admin.matches(given.credentials):
             raise _unauthorised("this is the operator's key; this call needs a user's")
@@ -40,15 +42,15 @@ def caller(
     return account
 
 
-def writer(
-    parts: Annotated[Parts, Depends(parts_of)], account: Annotated[Account, Depends(caller)]
-) -> Iterator[Account]:
+async def writer(request: Request, given: Given) -> AsyncIterator[Account]:
     """The same, for a call that writes: a deletion of the user waits until it has ended."""
+    account = await caller(request, given)
+    parts = await parts_of(request)
     with parts.presence.inside(account.uid):
         yield account
 
 
-def operator(
+async def operator(
     parts: Annotated[Parts, Depends(parts_of)],
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_admin_key)],
 ) -> None:

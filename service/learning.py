@@ -7,6 +7,7 @@ Does not know HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,14 +23,18 @@ log = logging.getLogger(__name__)
 DISK_ERRORS = (StoreError, OSError)
 
 
-def rate(
-    parts: Parts, uid: str, message_id: str, said: Rating, idempotency_key: str | None = None
+async def rate(
+    parts: Parts, uid: str, message_id: str, said: Rating, idempotency_key: str | None
 ) -> Feedback:
     """Rates a message, for the first time or anew. A round that uses the rating's earlier revision ends."""
-    with _overtaking(parts, uid):
-        return parts.ratings.put(
+    put = await parts.courier.do(
+        parts.ratings.putting(
             uid, message_id, said.rating, said.tags or [], said.comment, said.correction, idempotency_key
         )
+    )
+    if put.ended:  # so that its trainer soon notices; what the old revision shaped is not published anyhow
+        await asyncio.to_thread(parts.store.overtake, uid)
+    return put.feedback
 
 
 def withdraw(parts: Parts, uid: str, message_id: str) -> Feedback:
@@ -94,15 +99,6 @@ def _take_back(parts: Parts, uid: str) -> None:
     parts.rounds.overtake(uid)
     with suppress(NothingRated):
         parts.rounds.request(uid)
-
-
-@contextmanager
-def _overtaking(parts: Parts, uid: str) -> Iterator[None]:
-    """If the block ends a running round, the store will take nothing from that round either."""
-    before = _overtaken(parts, uid)
-    yield
-    if _overtaken(parts, uid) - before:
-        parts.store.overtake(uid)
 
 
 def _overtaken(parts: Parts, uid: str) -> set[str]:

@@ -16,6 +16,7 @@ from adapters.model import BaseModel
 from adapters.slots import Slots
 from adapters.store import AdapterStore, Base
 from feedback.connection import Durability, Store, StoreError, check, connect, durability
+from feedback.courier import Courier
 from feedback.instance import check_instance
 from feedback.messages import MessageLog
 from feedback.queue import Queue
@@ -41,6 +42,7 @@ class Parts:
 
     settings: Settings
     redis: Store
+    courier: Courier
     durability: Durability
     admin: AdminKey
     accounts: Accounts
@@ -94,6 +96,7 @@ def assemble(settings: Settings) -> Parts:
         parts = Parts(
             settings=settings,
             redis=redis,
+            courier=Courier(redis),
             durability=promised,
             admin=admin,
             accounts=Accounts(redis),

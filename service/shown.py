@@ -25,7 +25,7 @@ def message_shown(message: Message, feedback: Feedback | None) -> dict[str, Any]
 
 def feedback_shown(feedback: Feedback) -> dict[str, Any]:
     """A rating as it stands."""
-    return feedback.to_json()
+    return {**vars(feedback)}
 
 
 def round_shown(round: Round) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import contextlib
 import os
 
 import pytest
+from redis.connection import AbstractConnection
 
 from adapters.store import AdapterStore
 from feedback.connection import connect
@@ -35,6 +36,20 @@ def redis(redis_url):
         store.flushdb()
         yield store
         store.flushdb()
+
+
+@pytest.fixture
+def round_trips(redis, monkeypatch):
+    """How many scripts each round trip to Redis carried from now on."""
+    redis.waits  # noqa: B018 - asks the server, once
+    trips, send = [], AbstractConnection.send_packed_command
+
+    def counted(connection, command, **options):
+        trips.append(b"".join(command).count(b"EVALSHA"))
+        return send(connection, command, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
+    return trips
 
 
 @pytest.fixture(scope="session")

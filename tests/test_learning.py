@@ -1,16 +1,24 @@
 """A change of mind on a real server and a real store, with trainers that come at the worst moment."""
 
+import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from fastapi.security import HTTPAuthorizationCredentials
 
 from adapters.errors import StoreFull
 from adapters.store import AdapterStore
 from feedback.claims import Rules
 from feedback.connection import StoreUnavailable
+from feedback.courier import Courier
 from feedback.events import RoundOvertaken
 from service import learning
 from service.attempt import Records
+from service.auth import Accounts
+from service.callers import writer
+from service.presence import Presence
+from service.schemas import Rating
 from tests.candidates import BASE, UID, publish
 from tests.records import add_user, answered
 
@@ -28,8 +36,60 @@ def parts(redis, tmp_path):
     records.ratings.mark_used(UID, [(id, 1) for id in ids], 1)
     return SimpleNamespace(
         store=store, ratings=records.ratings, rounds=records.rounds, claims=records.claims, ids=ids,
-        half_withdrawn=set(),
+        half_withdrawn=set(), courier=Courier(redis), accounts=Accounts(redis), presence=Presence(),
     )  # fmt: skip
+
+
+def rate(parts, id, rating):
+    return asyncio.run(learning.rate(parts, UID, id, Rating(rating=rating), None))
+
+
+def begin_round(parts):
+    """(claim, round) of a round over all ratings."""
+    parts.rounds.request(UID)
+    claim = parts.claims.take("one", Rules(), lease=60)
+    return claim, parts.rounds.start(claim, [(id, 1) for id in parts.ids])
+
+
+def test_a_rating_is_two_round_trips_one_for_the_key_and_one_for_all_the_rest(parts, redis, round_trips):
+    account, key = parts.accounts.add(None, add_user(redis, "bob"))
+    (id,) = answered(redis, "bob", 1)
+    request: Any = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(parts=parts)))
+    given = HTTPAuthorizationCredentials(scheme="Bearer", credentials=key)
+
+    async def call(rating):
+        async for caller in writer(request, given):
+            await learning.rate(parts, caller.uid, id, Rating(rating=rating), None)
+
+    asyncio.run(call("up"))  # loads the scripts
+    del round_trips[:]
+    asyncio.run(call("down"))
+    assert round_trips == [1, 1]
+    assert parts.ratings.get(account.uid, id).revision == 2
+
+
+def test_a_changed_rating_ends_the_round_and_the_store_takes_nothing_from_it(parts):
+    claim, round = begin_round(parts)
+    epoch = parts.store.head(UID).epoch
+    assert rate(parts, parts.ids[0], "up").revision == 1  # the same again
+    assert parts.store.head(UID).epoch == epoch
+    assert rate(parts, parts.ids[0], "down").revision == 2
+    assert parts.store.head(UID).epoch == epoch + 1
+    with pytest.raises(RoundOvertaken):
+        parts.rounds.check(claim, round.id)
+    rate(parts, parts.ids[0], "up")
+    assert parts.store.head(UID).epoch == epoch + 1  # no round is left that could be overtaken
+
+
+def test_a_change_that_was_sent_twice_for_want_of_an_answer_tells_both_times_of_the_round_it_ended(
+    parts, redis
+):
+    begin_round(parts)
+    change = parts.ratings.putting(UID, parts.ids[0], "down", [], None, None, None)
+    assert [redis.do(change).ended, redis.do(change).ended] == [True, True]
+    assert parts.ratings.get(UID, parts.ids[0]).revision == 2
+    again = parts.ratings.putting(UID, parts.ids[0], "down", [], None, None, None)
+    assert not redis.do(again).ended
 
 
 def test_a_round_taken_before_the_store_knows_of_the_withdrawal_is_followed_by_another(parts, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
+from starlette.responses import JSONResponse
 
 from feedback.events import NotRated
 from service import learning
@@ -19,20 +20,20 @@ router = APIRouter(tags=["feedback"])
 
 
 @router.put("/v1/messages/{id}/feedback", responses=answers(FEEDBACK))
-def put(parts: Running, user: Writer, id: str, body: Rating) -> dict[str, Any]:
+async def put(parts: Running, user: Writer, id: str, body: Rating) -> JSONResponse:
     """Rates a message, or rates it anew; on disk when this answers. The same body again changes nothing."""
-    return _rate(parts, user.uid, id, body, None)
+    return await _rate(parts, user.uid, id, body, None)
 
 
 @router.post("/v1/feedback", responses=answers(FEEDBACK))
-def post(
+async def post(
     parts: Running,
     user: Writer,
     body: RatingOf,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """The same for clients that cannot PUT. With one `Idempotency-Key` it is done once, however often it is sent."""
-    return _rate(parts, user.uid, body.message_id, body, idempotency_key)
+    return await _rate(parts, user.uid, body.message_id, body, idempotency_key)
 
 
 @router.get("/v1/messages/{id}/feedback", responses=answers(FEEDBACK))
@@ -54,11 +55,11 @@ def delete(parts: Running, user: Writer, id: str) -> dict[str, Any]:
     return feedback_shown(feedback)
 
 
-def _rate(parts: Parts, uid: str, message_id: str, body: Rating, key: str | None) -> dict[str, Any]:
+async def _rate(parts: Parts, uid: str, message_id: str, body: Rating, key: str | None) -> JSONResponse:
     _check(parts, body)
-    feedback = learning.rate(parts, uid, message_id, body, key)
+    feedback = await learning.rate(parts, uid, message_id, body, key)
     parts.metrics.ratings.labels(body.rating).inc()
-    return feedback_shown(feedback)
+    return JSONResponse(feedback_shown(feedback))
 
 
 def _check(parts: Parts, body: Rating) -> None:
