@@ -143,6 +143,28 @@ def test_tensors_that_do_not_fit_are_refused(name, tensor, says):
         Adapter.from_peft(config, tensors, SHAPE)
 
 
+@pytest.mark.parametrize(
+    "place", [0, 7, 8, 1000, 12_295, -1]
+)  # first, last, and where vectors of numbers end
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (math.nan, "NaN"),
+        (-math.inf, "infinite"),
+        (math.inf, "infinite"),
+        (-100.1, "beyond"),
+        (100.1, "beyond"),
+    ],
+)
+def test_one_bad_number_anywhere_is_found(place, number, says):
+    shape = LoraShape(rank=8, alpha=16.0, modules={Q: (6, 1537)})
+    a = torch.rand(8, 1537, generator=torch.Generator().manual_seed(1)) * 200 - 100
+    Adapter(shape, {Q: (a, torch.zeros(6, 8))}).check()
+    a.view(-1)[place] = number
+    with pytest.raises(BadAdapter, match=says):
+        Adapter(shape, {Q: (a, torch.zeros(6, 8))}).check()
+
+
 def test_a_finite_alpha_and_weight_that_overflow_together_are_refused():
     tiny = LoraShape(rank=2, alpha=1e-3, modules=SHAPE.modules)
     config, tensors = random_adapter().to_peft("some/model")
