@@ -80,7 +80,7 @@ def kernel_logits(model, ids, adapter=None):
     """(T, V) of one pass on the compiled kernels."""
     native = model.native
     rank = adapter.shape.rank if adapter else 1
-    slots = arena(2, native.adapter_size(rank))
+    slots = arena(2, native.adapter_size(rank)).fill_(float("nan"))  # as if others had been there
     if adapter:
         native.pack(adapter, slots[1])
     cache, tables = native.pages([len(ids)])
