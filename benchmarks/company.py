@@ -37,8 +37,11 @@ def measure(quick: bool, say: Say) -> Result:
             busy_round = student.watch(beside)
             busy_gaps = chatter.stop()
         say(f"a round beside a chat: {busy_round.state} after {busy_round.seconds:.0f} s")
+    if "failed" in (idle_round.state, busy_round.state):
+        reasons = {"rounds": f"alone: {idle_round.reason}; beside a chat: {busy_round.reason}"}
+        return Result({}, {}, reasons)
     common = min(max(each.steps) for each in (idle_round, busy_round))
-    if idle_round.state != "failed" and max(idle_round.steps) == max(busy_round.steps):
+    if max(idle_round.steps) == max(busy_round.steps):
         common += 1  # both came to the same end
     figures = {
         "gap p95 ratio": percentile(busy_gaps, 0.95) / percentile(idle_gaps, 0.95),

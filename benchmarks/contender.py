@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE_SECONDS = 1200.0
-
 
 class ContenderFailed(Exception):
     """The engine's process ended; the message is the last that it said."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from statistics import median
@@ -54,11 +54,13 @@ class Entry:
     contender: Contender
     speeds: list[Speed] = field(default_factory=list)
 
-    def turn(self, rows: int, prompts: workload.Prompts) -> None:
-        """Raises `ContenderFailed`."""
+    def turn(self, sets: Sequence[list[list[int]]]) -> None:
+        """Two sets of prompts, one for each length. Raises `ContenderFailed`."""
         first, all = (
-            self.contender.run(Job(prompts.next(rows), tokens, self.adapters)) for tokens in (1, TOKENS)
+            self.contender.run(Job(prompts, tokens, self.adapters))
+            for prompts, tokens in zip(sets, (1, TOKENS), strict=True)
         )
+        rows = len(sets[0])
         assert all.tokens == rows * TOKENS, f"{self.name} made {all.tokens} tokens"
         self.speeds.append(Speed.of(rows, first.seconds, all.seconds))
 
@@ -76,7 +78,7 @@ def measure(quick: bool, say: Say) -> Result:
     speeds: dict[int, dict[str, Speed]] = {}
     raw: dict[str, Any] = {}
     for rows in SHAPES:
-        repeats = 1 if quick else 3 if rows == MOST else 5
+        repeats = 1 if quick else 2 if rows == MOST else 3
         entries = race(_entries(rows, folders, VLLM not in left_out), rows, prompts, repeats, left_out, say)
         speeds[rows] = {entry.name: entry.median() for entry in entries}
         raw[f"{rows} rows"] = found(entries)
@@ -122,12 +124,13 @@ def race(
             stack.enter_context(entry.contender)
             running.append(entry)
         for number in range(repeats + 1):
+            sets = [prompts.next(rows) for _ in range(2)]  # the same for all
             for entry in list(running):
                 try:
                     if number:
-                        entry.turn(rows, prompts)
+                        entry.turn(sets)
                     else:
-                        entry.contender.run(Job(prompts.next(rows), WARM_TOKENS, entry.adapters))
+                        entry.contender.run(Job(sets[0], WARM_TOKENS, entry.adapters))
                 except ContenderFailed as error:
                     left_out[f"{entry.name}, {rows} rows"] = str(error)
                     say(str(error))

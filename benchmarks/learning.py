@@ -30,7 +30,11 @@ def measure(quick: bool, say: Say) -> Result:
         gain = Estimate.of_difference(before, after)
         how = f"{seen.state} after {seen.seconds:.0f} s {seen.reason or ''}".strip()
         say(f"{tokens} tokens: {how}; the score rose by {gain.mean:+.2f}")
-        figures |= {f"{tokens} tokens, minutes": seen.seconds / 60, f"{tokens} tokens, gain": gain.low}
+        figures[f"{tokens} tokens, gain"] = gain.low
+        if seen.state == "published":
+            figures[f"{tokens} tokens, minutes"] = seen.seconds / 60
+        else:
+            left_out[f"{tokens} tokens, minutes"] = f"no version was published: {how}"
         raw[f"{tokens} tokens"] = {
             "round": asdict(seen),
             "score before": asdict(Estimate.of(before)),

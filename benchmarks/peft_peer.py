@@ -59,9 +59,11 @@ def main(adapters: int) -> None:
     names = [f"adapter-{number}" for number in range(adapters)]
     for name, folder in zip(names, workload.adapter_folders(shape, adapters), strict=True):
         if isinstance(model, PeftModel):
-            model.load_adapter(folder, adapter_name=name)
+            model.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
         else:
-            model = PeftModel.from_pretrained(model, folder, adapter_name=name)
+            model = PeftModel.from_pretrained(model, folder, adapter_name=name, autocast_adapter_dtype=False)
+    # Left to itself, PEFT keeps factors in float32, and converts every row there and back.
+    assert len({weight.dtype for weight in model.parameters()}) == 1
     model.eval()
     serve(lambda job: generate(model, lambda rows: [names[row % adapters] for row in range(rows)], job))
 
