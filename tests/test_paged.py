@@ -126,8 +126,11 @@ def test_forgetting_a_user_wipes_what_the_pages_hold(model):
     pages = [held.page for key, held in engine.past.pages.known.items() if key[0] == OWN]
     assert len(pages) == (200 + len(said) - 1) // PAGE
     assert all(engine.past.cache[page].any() for page in pages)
+    slot = engine.slots.held[OWN] - 1
+    assert engine.slots.stack[slot].any()
     engine.forget("user1")
-    assert not any(engine.past.cache[page].any() for page in pages)
+    assert not any(engine.past.cache[page].any() for page in engine.past.pages.free)
+    assert OWN not in engine.slots.held and not engine.slots.stack[slot].any()
     assert answer(engine, TEXT) == said and answer(engine, TEXT, ("user2", 1)) == other
     assert computed.chunks == [200, 200, 200, 8]
 
