@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -29,15 +30,26 @@ class CannotCompile(Exception):
 
 
 def kernels(report: Callable[[str], None]) -> ctypes.CDLL:
-    """The compiled library, from the last time or built now. Raises `CannotCompile`."""
-    compiler = _compiler()
+    """The compiled library, from the last time or built now, by the first compiler that can. Raises `CannotCompile`."""
+    failed = []
+    for compiler in _compilers():
+        try:
+            return _library(compiler, report)
+        except CannotCompile as error:
+            failed.append(str(error))
+    raise CannotCompile(
+        "; ".join(failed) or "there is no C compiler (cc), and the package ziglang is not installed"
+    )
+
+
+def _library(compiler: list[str], report: Callable[[str], None]) -> ctypes.CDLL:
     sources = sorted(SOURCES.glob("*.[ch]"))
     key = hashlib.sha256(" ".join([*compiler, *FLAGS, _processor()]).encode())
     for source in sources:
         key.update(source.read_bytes())
     try:
         library = _folder() / f"kernel-{key.hexdigest()[:24]}.so"
-        if library.exists():
+        if library.exists() and _ours(library):
             with contextlib.suppress(OSError):  # cut off by a full disk or a power cut: made anew
                 return ctypes.CDLL(str(library))
         report("compiling the kernels for this processor, once")
@@ -47,12 +59,13 @@ def kernels(report: Callable[[str], None]) -> ctypes.CDLL:
         raise CannotCompile(f"the compiled kernels cannot be kept or loaded: {error}") from error
 
 
-def _compiler() -> list[str]:
-    if found := shutil.which("cc"):
-        return [found, "-march=native"]
+def _compilers() -> list[list[str]]:
+    found = []
+    if compiler := shutil.which("cc"):
+        found.append([compiler, "-march=native"])
     if find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc", "-mcpu=native", "-fno-sanitize=undefined"]
-    raise CannotCompile("there is no C compiler (cc), and the package ziglang is not installed")
+        found.append([sys.executable, "-m", "ziglang", "cc", "-mcpu=native", "-fno-sanitize=undefined"])
+    return found
 
 
 def _processor() -> str:
@@ -69,19 +82,27 @@ def _folder() -> Path:
     try:
         folder = Path.home() / ".cache" / "thumbtune"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(folder, os.W_OK):
+        if os.access(folder, os.W_OK) and _ours(folder):
             return folder
     except (OSError, RuntimeError):  # RuntimeError: a user without a home
         pass
     return Path(tempfile.mkdtemp(prefix="thumbtune-"))  # a name that nobody could have made before
 
 
+def _ours(path: Path) -> bool:
+    """Whether nobody else could have put something there: what is loaded runs with this user's rights."""
+    status = path.lstat()
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
 def _compile(command: list[str], sources: list[str], library: Path) -> None:
+    # zig insists on a cache, and its own choice is in a home that may not be there
+    caches = [f"ZIG_{which}_CACHE_DIR={library.parent / 'zig'}" for which in ("GLOBAL", "LOCAL")]
     handle, part = tempfile.mkstemp(dir=library.parent, suffix=".so")
     os.close(handle)
     try:
         subprocess.run(
-            [*command, *sources, "-o", part, "-lm", "-lpthread"],
+            ["env", *caches, *command, *sources, "-o", part, "-lm", "-lpthread"],
             check=True, capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         os.replace(part, library)  # two processes that start together compile the same file

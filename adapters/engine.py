@@ -127,8 +127,9 @@ class Engine:
             self._leave(self.running[request_id])
 
     def forget(self, uid: str) -> None:
-        """Nothing of a user's past conversations is kept."""
+        """Nothing of a user's is kept: no past conversation, no adapter."""
         self.past.forget(uid)
+        self.slots.forget(uid)
 
     @torch.inference_mode()
     def step(self) -> list[Token]:

@@ -93,6 +93,11 @@ class LoraLinear(nn.Module):
         self.down[slot].copy_(a)
         self.up[slot].copy_((b * scale).T)
 
+    def clear(self, slot: int) -> None:
+        """Leave nothing in a slot."""
+        self.down[slot].zero_()
+        self.up[slot].zero_()
+
     def forward(self, x: Tensor) -> Tensor:  # (B, T, I) → (B, T, O)
         """The frozen product plus each row's own change."""
         y: Tensor = self.frozen(x)

@@ -132,7 +132,12 @@ def load(config: ModelConfig, folder: Path, report: Report = print) -> BaseModel
     _try(model)
     try:
         model.native = Native(network, report)
-    except (CannotCompile, Unfit) as error:
+    except (
+        CannotCompile,
+        Unfit,
+        OSError,
+        MemoryError,
+    ) as error:  # OSError: no room to map the weights once more
         report(f"{checkpoint.name} runs through PyTorch's own operations: {error}")
     return model
 

@@ -10,9 +10,9 @@ Shapes: T tokens, N answer tokens, D hidden, V vocabulary, S slots, R rank.
 from __future__ import annotations
 
 import ctypes
-import mmap
+import threading
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
+from ctypes import c_float, c_int64, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,60 +20,23 @@ import torch
 from torch import Tensor, nn
 
 from adapters.adapter import Adapter
+from adapters.arena import arena
 from adapters.compiler import kernels
 from adapters.sampling import Drawn, Sampling
+from adapters.structures import MODULES, Batch, Draws, Layer, Linear, Model
 
 PAGE = 32  # tokens of a page of keys and values
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
 STATIC_ROPES = {"default", "linear", "llama3", "yarn"}
-MODULES = (
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-    "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-)  # fmt: skip
+
+
+ONE_PASS = (
+    threading.Lock()
+)  # the kernels work in one workspace, whichever model and thread they are called for
 
 
 class Unfit(Exception):
     """The kernels cannot compute this model; the message says why."""
-
-
-class _Linear(Structure):
-    _fields_ = [("outputs", c_int64), ("inputs", c_int64), ("panels", c_void_p), ("back", c_void_p),
-                ("bias", c_void_p)]  # fmt: skip
-
-
-class _Layer(Structure):
-    _fields_ = [("linear", _Linear * len(MODULES)), ("norm", c_void_p * 2), ("head_norm", c_void_p * 2)]
-
-
-class _Model(Structure):
-    _fields_ = [
-        *((name, c_int64) for name in (
-            "layers", "hidden", "heads", "groups", "head", "inner", "vocabulary", "rank", "window", "threads"
-        )),
-        ("eps", c_float), ("scaling", c_float), ("layer", POINTER(_Layer)), ("out", _Linear),
-        ("embedding", c_void_p), ("norm", c_void_p), ("cosine", c_void_p), ("sine", c_void_p), ("positions", c_int64),
-    ]  # fmt: skip
-
-
-class _Batch(Structure):
-    _fields_ = [
-        *((name, c_int64) for name in ("tokens", "wanted", "table_width", "sequences")),
-        *((name, c_void_p) for name in (
-            "id", "position", "sequence", "slot", "table", "want", "target", "cache", "adapters"
-        )),
-        ("adapter_size", c_int64),
-        *((name, c_void_p) for name in ("states", "logits", "logprob", "entropy")),
-        ("keep", c_int64),
-    ]  # fmt: skip
-
-
-class _Draws(Structure):
-    _fields_ = [
-        *((name, c_int64) for name in ("rows", "vocabulary", "threads")),
-        *((name, c_void_p) for name in (
-            "logits", "temperature", "top_p", "penalty", "uniform", "seen", "token", "logprob", "entropy"
-        )),
-    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,15 +65,6 @@ class Computed:
     number: int
 
 
-def arena(rows: int, numbers: int) -> Tensor:
-    """Zeros (rows, numbers) bfloat16, which take memory as they are written. Large memory pages, where the system has
-    them: weights are read from end to end at every token, and looking addresses up costs as much as reading them."""
-    memory = mmap.mmap(-1, rows * numbers * 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.bfloat16, count=rows * numbers).view(rows, numbers)
-
-
 class Native:
     """One frozen model in the kernels' layout. One pass at a time."""
 
@@ -124,13 +78,13 @@ class Native:
         self.network = network
         self.kept: list[Tensor] = []  # what the structures point into
         decoder = network.base_model
-        self.layers = (_Layer * config.num_hidden_layers)()
+        self.layers = (Layer * config.num_hidden_layers)()
         self.names = [
             f"model.layers.{number}.{module}" for number in range(len(self.layers)) for module in MODULES
         ]
         head = decoder.layers[0].self_attn.head_dim
         cosine, sine = self._rotary(decoder.rotary_emb, config.max_position_embeddings, head)
-        self.model = _Model(
+        self.model = Model(
             layers=len(self.layers), hidden=config.hidden_size, heads=config.num_attention_heads,
             groups=config.num_key_value_heads, head=head, inner=config.intermediate_size,
             vocabulary=network.get_output_embeddings().weight.shape[0], threads=torch.get_num_threads(),
@@ -165,11 +119,12 @@ class Native:
 
     def pack_factors(self, factors: Sequence[Tensor], rank: int, scale: float, slot: Tensor) -> None:
         """The same from float32 A and B of every module, in the order of `names`."""
-        self.model.rank, self.model.threads = rank, torch.get_num_threads()
         pointers = (c_void_p * len(factors))(*(factor.data_ptr() for factor in factors))
-        self._call(
-            "pack_adapter", ctypes.byref(self.model), pointers, c_float(scale), c_void_p(slot.data_ptr())
-        )
+        with ONE_PASS:
+            self.model.rank, self.model.threads = rank, torch.get_num_threads()
+            self._call(
+                "pack_adapter", ctypes.byref(self.model), pointers, c_float(scale), c_void_p(slot.data_ptr())
+            )
 
     def compute(
         self,
@@ -180,8 +135,16 @@ class Native:
         logits: bool = False,
         keep: bool = False,
     ) -> Computed:
-        """One pass. `cache` holds the pages, `adapters` (S, adapter_size) the slots from 1 on."""
-        self.model.rank, self.model.threads = rank, torch.get_num_threads()
+        """One pass. `cache` holds the pages, `adapters` (S, adapter_size) the slots from 1 on.
+
+        Raises IndexError for tokens and positions that the model does not have.
+        """
+        for name, values, count in (
+            ("token", tokens.ids, self.model.vocabulary),
+            ("position", tokens.positions, self.model.positions),
+        ):
+            if min(values) < 0 or max(values) >= count:
+                raise IndexError(f"a {name} is not one of the model's {count}")
         width = max(map(len, tokens.tables))
         table = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens.tables], dtype=torch.int32)
         numbers = {
@@ -199,13 +162,15 @@ class Native:
             "entropy": torch.empty(wanted),
         }
         pointers = {name: tensor.data_ptr() for name, tensor in {**numbers, **out}.items() if len(tensor)}
-        batch = _Batch(
+        batch = Batch(
             tokens=len(tokens.ids), wanted=wanted, table_width=width, sequences=len(tokens.tables),
             table=table.data_ptr(), cache=cache.data_ptr(), keep=int(keep),
             adapters=adapters.data_ptr() if adapters is not None else None,
             adapter_size=adapters.shape[1] if adapters is not None else 0, **pointers,
         )  # fmt: skip
-        number = self._call("forward", ctypes.byref(self.model), ctypes.byref(batch))
+        with ONE_PASS:
+            self.model.rank, self.model.threads = rank, torch.get_num_threads()
+            number = self._call("forward", ctypes.byref(self.model), ctypes.byref(batch))
         if number < 0:
             raise MemoryError("there is no memory for a pass of the model")
         kept = (batch, numbers, table, cache, adapters)  # what the structure points into
@@ -230,7 +195,7 @@ class Native:
         marks = (c_void_p * len(seen))(*(each.data_ptr() for each in seen))
         tokens = torch.empty(len(samplings), dtype=torch.long)
         logprobs, entropy = torch.empty(2, len(samplings))
-        failed = self._call("draw", ctypes.byref(_Draws(
+        failed = self._call("draw", ctypes.byref(Draws(
             len(samplings), logits.shape[1], torch.get_num_threads(), logits.data_ptr(),
             *(each.data_ptr() for each in (*numbers, uniform)), ctypes.addressof(marks),
             tokens.data_ptr(), logprobs.data_ptr(), entropy.data_ptr(),
@@ -244,10 +209,11 @@ class Native:
         self._pack_back()
         grads = torch.empty(numbers)
         weights = weights.float().contiguous()
-        failed = self._call(
-            "backward", ctypes.byref(computed.batch[0]), c_int64(computed.number), c_void_p(weights.data_ptr()),
-            c_float(scale), c_void_p(grads.data_ptr()),
-        )  # fmt: skip
+        with ONE_PASS:
+            failed = self._call(
+                "backward", ctypes.byref(computed.batch[0]), c_int64(computed.number), c_void_p(weights.data_ptr()),
+                c_float(scale), c_void_p(grads.data_ptr()),
+            )  # fmt: skip
         assert not failed, "a gradient is taken right after its own pass"
         return grads
 
@@ -270,12 +236,12 @@ class Native:
         self.kept.append(tensor)
         return tensor.data_ptr()
 
-    def _linear(self, linear: nn.Linear) -> _Linear:
+    def _linear(self, linear: nn.Linear) -> Linear:
         outputs, inputs = linear.weight.shape
         bias = None
         if linear.bias is not None:
             bias = self._keep(nn.functional.pad(linear.bias.float(), (0, -outputs % PAGE)))
-        return _Linear(outputs, inputs, self._panels(linear.weight, turned=False), None, bias)
+        return Linear(outputs, inputs, self._panels(linear.weight, turned=False), None, bias)
 
     def _panels(self, weight: Tensor, turned: bool) -> int:
         rows, columns = weight.shape[::-1] if turned else weight.shape

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adapters.native import PAGE, Native, Tokens, arena
+from adapters.arena import arena
+from adapters.native import PAGE, Native, Tokens
 from adapters.pages import Pages
 from adapters.sampling import Drawn, Sampling
 from adapters.slots import Owner, Slots
@@ -46,8 +47,8 @@ class Paged:
         self.native = native
         self.slots = slots
         count = -(-max(tokens, int(native.model.positions)) // PAGE) + rows
-        self.pages = Pages(count, count // REMEMBERED)
         self.cache = arena(count, native.page_size)
+        self.pages = Pages(count, count // REMEMBERED, self._wipe)
 
     def place(self, owner: Owner | None, prompt: list[int]) -> Row:
         """A new row, with as much of its prompt as is remembered."""
@@ -59,9 +60,8 @@ class Paged:
         self.pages.leave(row.owner, row.ids, row.pages)
 
     def forget(self, uid: str) -> None:
-        """Nothing of a user's past is found again, and what no row uses is wiped."""
-        for page in self.pages.forget(uid):
-            self.cache[page].zero_()
+        """Nothing of a user's past is found again, or left in memory once no row uses it."""
+        self.pages.forget(uid)
 
     def chunk(self, beside_others: bool) -> int:
         """How many tokens of a prompt to compute in one pass."""
@@ -96,11 +96,12 @@ class Paged:
         return self.native.draw(logits, samplings, draws, seen)
 
     def _make_room(self, row: Row, count: int) -> None:
-        """Pages for the next tokens, wiped: unseen numbers count nought times, and nought times NaN is NaN."""
         while len(row.pages) * PAGE < row.length + count:
-            page = self.pages.take()
-            self.cache[page].zero_()
-            row.pages.append(page)
+            row.pages.append(self.pages.take())
+
+    def _wipe(self, page: int) -> None:
+        """Nobody's past stays. And numbers not yet written count nought times, but nought times NaN would be NaN."""
+        self.cache[page].zero_()
 
     def _compute(self, tokens: Tokens) -> Tensor:
         computed = self.native.compute(

@@ -9,6 +9,7 @@ again after `forget`.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from adapters.native import PAGE
@@ -28,9 +29,10 @@ class Remembered:
 
 
 class Pages:
-    """`count` pages; at most `idle` of them remember what no row uses."""
+    """`count` pages; at most `idle` of them remember what no row uses. What becomes free goes through `wipe` first."""
 
-    def __init__(self, count: int, idle: int) -> None:
+    def __init__(self, count: int, idle: int, wipe: Callable[[int], None]) -> None:
+        self.wipe = wipe
         self.free = list(range(count - 1, -1, -1))
         self.uses = [0] * count
         self.most_idle = idle
@@ -78,20 +80,17 @@ class Pages:
         for page in reversed(pages):  # the end goes first: without its beginning nothing is found
             self._release(page)
 
-    def forget(self, uid: str) -> list[int]:
-        """Nothing of a user's is found any more; the pages that were free to go at once."""
-        keys = [key for key in self.known if key[0][0] == uid]
-        freed = [self.known[key].page for key in keys if key in self.idle]
-        for key in keys:
+    def forget(self, uid: str) -> None:
+        """Nothing of a user's is found any more."""
+        for key in [key for key in self.known if key[0][0] == uid]:
             self._drop(key)
-        return freed
 
     def _release(self, page: int) -> None:
         self.uses[page] -= 1
         if self.uses[page]:
             return
         if page not in self.keys:
-            self.free.append(page)
+            self._free(page)
             return
         self.idle[self.keys[page]] = None
         if len(self.idle) > self.most_idle:
@@ -102,4 +101,8 @@ class Pages:
         del self.keys[page]
         if key in self.idle:
             del self.idle[key]
-            self.free.append(page)
+            self._free(page)
+
+    def _free(self, page: int) -> None:
+        self.wipe(page)
+        self.free.append(page)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 CANDIDATES = 128
+COLD = 1e-5  # a temperature below is 0: to divide by it would leave nothing but infinity
 Drawn = tuple[list[int], list[float], list[float]]  # of each row: token, log-probability, entropy
 _MASK = (1 << 64) - 1
 
@@ -22,7 +23,7 @@ _MASK = (1 << 64) - 1
 class Sampling:
     """How one request's tokens are drawn.
 
-    `temperature` ≥ 0 (0 takes the likeliest token); `top_p` in (0, 1]: the smallest set of tokens with that
+    `temperature` ≥ 0 (below COLD it takes the likeliest token); `top_p` in (0, 1]: the smallest set of tokens with that
     probability; `repetition_penalty` ≥ 1 divides the logits of tokens already in the context (CTRL, Keskar 2019, §4.1).
     """
 
@@ -81,12 +82,16 @@ def _draw_altered(logits: Tensor, samplings: list[Sampling], draws: list[float],
     penalty = column([s.repetition_penalty for s in samplings])
     penalised = torch.where(logits > 0, logits / penalty, logits * penalty)
     logits = torch.where(seen, penalised, logits)
-    # Temperature 0 keeps the likeliest token only: top_p → 0 does the same and needs no division by 0.
-    greedy = column([s.temperature for s in samplings]) == 0
-    top_p = column([s.top_p for s in samplings]).masked_fill(greedy, 0.0)
-    logits = logits / column([s.temperature or 1.0 for s in samplings])
-    token = _invert(torch.softmax(logits, dim=-1).cumsum(dim=-1), draws)
-    cut = (top_p[:, 0] < 1).nonzero()[:, 0]
+    # Near 0 only the likeliest token is left: top_p → 0 does the same and needs no division by 0.
+    cold = column([s.temperature for s in samplings]) < COLD
+    top_p = column([s.top_p for s in samplings]).masked_fill(cold, 0.0)
+    logits = logits / column([s.temperature for s in samplings]).masked_fill(cold, 1.0)
+    token = torch.zeros(len(samplings), dtype=torch.long, device=logits.device)
+    cut, uncut = ((top_p[:, 0] < 1) == side for side in (True, False))
+    cut, uncut = cut.nonzero()[:, 0], uncut.nonzero()[:, 0]
+    if len(uncut):
+        shares = torch.softmax(logits[uncut], dim=-1)
+        token[uncut] = _invert(shares.cumsum(dim=-1), [draws[b] for b in uncut.tolist()])
     if len(cut):
         its_draws = [draws[b] for b in cut.tolist()]
         whole = torch.logsumexp(logits[cut], dim=-1, keepdim=True)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from adapters.adapter import Adapter, BadAdapter, LoraShape
+from adapters.arena import arena
 from adapters.model import BaseModel
-from adapters.native import arena
 
 Owner = tuple[str, int]  # (uid, version)
 
@@ -69,6 +69,18 @@ class Slots:
         self.pins[owner] -= 1
         if not self.pins[owner]:
             del self.pins[owner]
+
+    def forget(self, uid: str) -> None:
+        """A user's adapters leave their slots; those that a row uses stay until others need the room."""
+        for owner in [owner for owner in self.held if owner[0] == uid and owner not in self.pins]:
+            slot = self.held.pop(owner)
+            self.free.append(slot)
+            self.writes += 1
+            if self.stack is not None:
+                self.stack[slot - 1].zero_()
+                continue
+            for layer in self.model.layers.values():
+                layer.clear(slot)
 
     def put(self, owner: Owner, adapter: Adapter) -> None:
         """Fill (or refill) the slot of an owner that lives in memory only, such as a policy in training."""

@@ -9,6 +9,7 @@ Python itself, for vLLM's environment has none of the project's packages.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -69,11 +70,17 @@ class Contender:
         self._ask("wait")
 
     def run(self, job: Job) -> Run:
-        """Raises `ContenderFailed`."""
-        return Run(**self._ask(asdict(job)))
+        """Between its jobs the process is stopped: some engines go on spinning while they wait, and take a core from
+        whoever's turn it is. Raises `ContenderFailed`."""
+        self._signal(signal.SIGCONT)
+        try:
+            return Run(**self._ask(asdict(job)))
+        finally:
+            self._signal(signal.SIGSTOP)
 
     def close(self) -> None:
         """Ends the process and those that it started."""
+        self._signal(signal.SIGCONT)
         try:
             os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait(20)
@@ -82,6 +89,10 @@ class Contender:
             self._process.wait()
         except ProcessLookupError:
             self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def _ask(self, question: Any) -> Any:
         pipes = self._process

@@ -49,8 +49,8 @@ def rate(person: Person, tokens: int) -> None:
     person.rate([(reply.message_id, TASTE.likes(reply.answer)) for reply in replies])
 
 
-def watch(person: Person) -> Watched:
-    """The round that the thumbs begin by themselves, seen to its end. Raises `NoRound`."""
+def watch(person: Person, steps: int | None = None) -> Watched:
+    """The round that the thumbs begin by themselves, seen to its end or up to a step. Raises `NoRound`."""
     began, seen = time.perf_counter(), Watched()
     while (round := person.adapter()["round"]) is None:
         if time.perf_counter() > began + PATIENCE_SECONDS:
@@ -62,6 +62,8 @@ def watch(person: Person) -> Watched:
         seen.state, seen.reason, seen.metrics = round["state"], round["reason"], round["metrics"]
         if seen.state == "running":
             seen.steps.setdefault(round["step"], seen.seconds)
+            if steps is not None and round["step"] >= steps:
+                break
         time.sleep(LOOK_SECONDS)
     return seen
 

@@ -125,8 +125,9 @@ def rollout(
         "answer_tokens": float(lengths.mean()),
         "ended": sum(a.ended for a in answers) / len(answers),
         "reward_length_correlation": _correlation(rewards, lengths.cpu()),
-        "engine_gap": _engine_gap(answers, policy.logprobs),
     }
+    if model.native is None:  # on the kernels both are one pass, and `first_ratio_error` tells
+        metrics["engine_gap"] = _engine_gap(answers, policy.logprobs)
     seen = see(climbed, reference, gains, of_base)
     return Iteration(sequences, policy, reference, gains.to(model.device), seen.to(model.device), metrics)
 

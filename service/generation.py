@@ -139,7 +139,7 @@ class Generation:
         self._loop.call_soon_threadsafe(cancel)
 
     def forget_user(self, uid: str) -> None:
-        """Nothing of this user's conversations stays in memory; may be called from any thread."""
+        """No conversation and no adapter of this user's stays in the engine's memory; from any thread."""
         self._inbox.put(lambda: self._engine.forget(uid))
 
     async def run(self, work: Callable[[Engine], T]) -> T:

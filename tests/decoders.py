@@ -7,8 +7,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from adapters.adapter import Adapter
+from adapters.arena import arena
 from adapters.model import ModelConfig, load
-from adapters.native import Tokens, arena
+from adapters.native import Tokens
 from tests.tiny import tiny_tokenizer
 
 COMMON = {

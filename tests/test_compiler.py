@@ -104,10 +104,22 @@ def test_a_compiler_that_makes_no_library(cc, source):
         kernels(QUIET)
 
 
+@needs_cc
+def test_a_library_that_others_could_have_written_is_not_loaded(home, source):
+    kernels(lambda _: None)
+    (library,) = (home / ".cache" / "thumbtune").glob("*.so")
+    said: list[str] = []
+    kernels(said.append)
+    assert not said, "it is there"
+    library.chmod(0o777)
+    kernels(said.append)
+    assert said, "it is made anew"
+
+
 def test_the_package_is_the_compiler_where_the_machine_has_none(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(compiler, "find_spec", lambda name: name == "ziglang")
-    assert compiler._compiler()[:4] == [sys.executable, "-m", "ziglang", "cc"]
+    assert compiler._compilers()[0][:4] == [sys.executable, "-m", "ziglang", "cc"]
 
 
 @needs_cc

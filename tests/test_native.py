@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from adapters import compiler, lora
+from adapters.arena import arena
 from adapters.engine import Engine, Request
-from adapters.native import Tokens, arena
+from adapters.native import Tokens
 from adapters.sampling import Sampling
 from adapters.slots import Slots
 from tests.decoders import adapter_of, kernel_logits, loaded, plain_logits, write

@@ -126,8 +126,11 @@ def test_forgetting_a_user_wipes_what_the_pages_hold(model):
     pages = [held.page for key, held in engine.past.pages.known.items() if key[0] == OWN]
     assert len(pages) == (200 + len(said) - 1) // PAGE
     assert all(engine.past.cache[page].any() for page in pages)
+    slot = engine.slots.held[OWN] - 1
+    assert engine.slots.stack[slot].any()
     engine.forget("user1")
-    assert not any(engine.past.cache[page].any() for page in pages)
+    assert not any(engine.past.cache[page].any() for page in engine.past.pages.free)
+    assert OWN not in engine.slots.held and not engine.slots.stack[slot].any()
     assert answer(engine, TEXT) == said and answer(engine, TEXT, ("user2", 1)) == other
     assert computed.chunks == [200, 200, 200, 8]
 
@@ -162,9 +165,11 @@ def test_one_users_nan_does_not_reach_the_next_user_of_the_page(model):
     engine.add(ask(TEXT, ("broken", 1)))
     for _ in range(3):
         engine.step()
+    broken = list(engine.running["r"].row.pages)
+    assert sum(bool(engine.past.cache[page].isnan().any()) for page in broken) >= 6, (
+        "or the test shows nothing"
+    )
     engine.cancel("r")
-    broken = [page for page in engine.past.pages.free if engine.past.cache[page].isnan().any()]
-    assert len(broken) >= 6, "or the test shows nothing"
     engine.past.pages.free = broken
     assert answer(engine, TEXT[:50]) == answer(engine_of(model), TEXT[:50])
 

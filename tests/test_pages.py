@@ -38,7 +38,7 @@ def check(pages):
 
 
 def test_a_past_is_found_by_its_user_and_version_and_its_very_tokens_alone():
-    pages = Pages(20, 10)
+    pages = Pages(20, 10, lambda _page: None)
     assert kept(pages, ANN, TEXT[: 3 * PAGE]) == 0
     assert found(pages, ANN, TEXT[: 3 * PAGE + 1]) == 3
     for other in (NEW, BOB, ("ann", 0), None):
@@ -51,7 +51,7 @@ def test_a_past_is_found_by_its_user_and_version_and_its_very_tokens_alone():
 
 
 def test_the_same_tokens_after_another_past_are_another_past():
-    pages = Pages(20, 10)
+    pages = Pages(20, 10, lambda _page: None)
     kept(pages, ANN, TEXT[: 2 * PAGE])
     assert found(pages, ANN, TEXT[PAGE : 2 * PAGE + 1]) == 0, "a page's numbers hang on all that is before it"
     assert found(pages, ANN, TEXT[5 * PAGE : 6 * PAGE] + TEXT[PAGE : 3 * PAGE]) == 0
@@ -61,13 +61,13 @@ def test_the_same_tokens_after_another_past_are_another_past():
     ("tokens", "pages"), [(1, 0), (PAGE, 0), (PAGE + 1, 1), (2 * PAGE, 1), (2 * PAGE + 1, 2)]
 )
 def test_the_last_token_of_a_prompt_is_always_computed(tokens, pages):
-    cache = Pages(20, 10)
+    cache = Pages(20, 10, lambda _page: None)
     kept(cache, ANN, TEXT[: 5 * PAGE])
     assert found(cache, ANN, TEXT[:tokens]) == pages
 
 
 def test_a_page_that_is_not_full_is_shared_with_nobody():
-    pages = Pages(20, 10)
+    pages = Pages(20, 10, lambda _page: None)
     kept(pages, ANN, TEXT[: 2 * PAGE - 1])
     assert found(pages, ANN, TEXT[: 5 * PAGE]) == 1
     assert len(pages.free) == 19
@@ -75,13 +75,13 @@ def test_a_page_that_is_not_full_is_shared_with_nobody():
 
 
 def test_nobodys_past_is_not_remembered():
-    pages = Pages(4, 4)
+    pages = Pages(4, 4, lambda _page: None)
     kept(pages, None, TEXT[: 3 * PAGE])
     assert not pages.known and len(pages.free) == 4
 
 
 def test_rows_of_one_owner_share_their_beginning_while_they_run():
-    pages = Pages(20, 10)
+    pages = Pages(20, 10, lambda _page: None)
     kept(pages, ANN, TEXT[: 2 * PAGE])
     one, two = (pages.find(ANN, TEXT[: 3 * PAGE]) for _ in range(2))
     assert one == two and [pages.uses[page] for page in one] == [2, 2]
@@ -93,7 +93,7 @@ def test_rows_of_one_owner_share_their_beginning_while_they_run():
 
 
 def test_two_rows_that_computed_the_same_leave_one_past():
-    pages = Pages(20, 10)
+    pages = Pages(20, 10, lambda _page: None)
     one, two = ([pages.take(), pages.take()] for _ in range(2))
     pages.leave(ANN, TEXT[: 2 * PAGE], one)
     pages.leave(ANN, TEXT[: 2 * PAGE], two)
@@ -103,7 +103,7 @@ def test_two_rows_that_computed_the_same_leave_one_past():
 
 
 def test_what_followed_a_page_does_not_follow_what_the_page_holds_later():
-    pages = Pages(4, 4)
+    pages = Pages(4, 4, lambda _page: None)
     one, two = [pages.take()], [pages.take(), pages.take()]
     pages.leave(ANN, TEXT[:PAGE], one)
     pages.leave(ANN, TEXT[: 2 * PAGE], two)  # its second page is remembered after `one`
@@ -116,7 +116,7 @@ def test_what_followed_a_page_does_not_follow_what_the_page_holds_later():
 
 
 def test_the_longest_unused_goes_first_and_of_a_conversation_its_end():
-    pages = Pages(6, 6)
+    pages = Pages(6, 6, lambda _page: None)
     kept(pages, ANN, TEXT[: 3 * PAGE])
     kept(pages, BOB, TEXT[: 3 * PAGE])
     pages.take()
@@ -128,7 +128,7 @@ def test_the_longest_unused_goes_first_and_of_a_conversation_its_end():
 
 
 def test_what_no_row_uses_keeps_to_its_bound_and_a_beginning_is_what_is_left():
-    pages = Pages(20, 2)
+    pages = Pages(20, 2, lambda _page: None)
     kept(pages, ANN, TEXT[: 5 * PAGE])
     assert found(pages, ANN, TEXT) == 2
     assert len(pages.free) == 18
@@ -138,7 +138,7 @@ def test_what_no_row_uses_keeps_to_its_bound_and_a_beginning_is_what_is_left():
 
 
 def test_a_page_in_use_never_goes():
-    pages = Pages(3, 3)
+    pages = Pages(3, 3, lambda _page: None)
     kept(pages, ANN, TEXT[: 2 * PAGE])
     held = pages.find(ANN, TEXT)
     pages.take()
@@ -149,11 +149,12 @@ def test_a_page_in_use_never_goes():
 
 
 def test_forgetting_a_user_frees_all_versions_pages_and_nobody_elses():
-    pages = Pages(20, 10)
+    freed: list[int] = []
+    pages = Pages(20, 10, freed.append)
     for owner in (ANN, NEW, BOB):
         kept(pages, owner, TEXT[: 2 * PAGE])
     held = pages.find(BOB, TEXT)
-    freed = pages.forget("ann")
+    pages.forget("ann")
     assert len(set(freed)) == 4 and set(freed) <= set(pages.free)
     assert [found(pages, owner, TEXT) for owner in (ANN, NEW, BOB)] == [0, 0, 2]
     pages.leave(BOB, TEXT[: 2 * PAGE], held)
@@ -161,19 +162,21 @@ def test_forgetting_a_user_frees_all_versions_pages_and_nobody_elses():
 
 
 def test_forgetting_a_user_whose_rows_still_run_leaves_them_their_pages():
-    pages = Pages(20, 10)
+    wiped: list[int] = []
+    pages = Pages(20, 10, wiped.append)
     kept(pages, ANN, TEXT[: 2 * PAGE])
     held = pages.find(ANN, TEXT)
-    assert pages.forget("ann") == []
-    assert not set(held) & set(pages.free)
-    pages.leave(ANN, TEXT[: 2 * PAGE], held)
+    pages.forget("ann")
+    assert not wiped and not set(held) & set(pages.free)
+    pages.leave(ANN, TEXT[: 2 * PAGE - 1], held)
+    assert len(wiped) == 1, "the page that is not full is not remembered"
     check(pages)
 
 
 def test_thousands_of_rows_lose_and_double_no_page():
     """Against a dictionary of what each owner has computed: what is found was once computed by that owner."""
     draws = random.Random(3)
-    pages = Pages(40, 12)
+    pages = Pages(40, 12, lambda _page: None)
     texts = [[draws.randrange(3) for _ in range(6 * PAGE)] for _ in range(3)]
     holds: dict[int, tuple] = {}  # page → whose and which tokens up to its end, as written last
     running = []

@@ -20,7 +20,7 @@ typedef struct {
 static float alter(const Draws *d, long row, float *out) {
     const float *logits = d->logits + row * d->vocabulary;
     const uint8_t *seen = d->penalty[row] == 1.0f ? NULL : d->seen[row];
-    float penalty = d->penalty[row], warmth = d->temperature[row] > 0 ? 1.0f / d->temperature[row] : 1.0f, most = -INFINITY;
+    float penalty = d->penalty[row], warmth = d->temperature[row] < COLD ? 1.0f : 1.0f / d->temperature[row], most = -INFINITY;
     for (long i = 0; i < d->vocabulary; i++) {
         float logit = logits[i];
         if (seen && seen[i]) logit = logit > 0 ? logit / penalty : logit * penalty;
@@ -117,7 +117,7 @@ static void draw_row(const Draws *d, long row, float *mass, Candidate *candidate
     double blocks[(size - 1) / BLOCK + 1];
     float most = alter(d, row, mass);
     d->logprob[row] = d->entropy[row] = NAN;
-    if (d->temperature[row] == 0) {
+    if (d->temperature[row] < COLD) {
         long token = 0;
         while (mass[token] != most && token < size - 1) token++;
         d->token[row] = token;

@@ -1,10 +1,12 @@
 #pragma once
 #include "vector.h"
 
+#define COLD 1e-5f  // a division by less would leave nothing but infinity
+
 typedef struct {
     int64_t rows, vocabulary, threads;
     const float *logits;         // (rows, V)
-    const float *temperature;    // (rows,) 0: the likeliest token
+    const float *temperature;    // (rows,) below COLD: the likeliest token
     const float *top_p;          // (rows,)
     const float *penalty;        // (rows,) divides the logits of tokens seen
     const double *uniform;       // (rows,) in [0, 1)

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <time.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define PAUSE() _mm_pause()
@@ -11,7 +12,7 @@
 #define PAUSE() ((void)0)
 #endif
 
-enum { MOST = 256, SPINS = 4000 };
+enum { MOST = 256, SPINS = 4000, YIELDS = 6000 };
 
 static struct {
     pthread_mutex_t one_job, lock;
@@ -30,8 +31,9 @@ long team_take(void) { return atomic_fetch_add_explicit(&team.next, 1, memory_or
 int team_threads(void) { return team.threads; }
 
 void team_wait(void) {
+    int threads = team.threads;  // read before arriving: once all have, another job may begin
     unsigned phase = atomic_load_explicit(&team.phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&team.arrived, 1, memory_order_acq_rel) == team.threads - 1) {
+    if (atomic_fetch_add_explicit(&team.arrived, 1, memory_order_acq_rel) == threads - 1) {
         atomic_store_explicit(&team.next, 0, memory_order_relaxed);
         atomic_store_explicit(&team.arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&team.phase, phase + 1, memory_order_release);
@@ -39,7 +41,8 @@ void team_wait(void) {
     }
     for (int spins = 0; atomic_load_explicit(&team.phase, memory_order_acquire) == phase;) {
         if (++spins < SPINS) PAUSE();
-        else sched_yield();
+        else if (spins < YIELDS) sched_yield();
+        else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);  // the others have no core: leave them this one
     }
 }
 

@@ -1,7 +1,7 @@
 // Threads that work through one job together, phase by phase.
 //
-// Knows threads and barriers; knows nothing of models. Between phases a waiting thread spins for some microseconds and
-// then yields its core: a forward pass has hundreds of phases, and a sleep would cost more than most of them take.
+// Knows threads and barriers; knows nothing of models. Between phases a waiting thread spins for some microseconds, then
+// yields its core, and only then sleeps: a forward pass has hundreds of phases, and a sleep costs more than most of them.
 
 #pragma once
 #include <stdatomic.h>

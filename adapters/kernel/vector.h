@@ -70,10 +70,21 @@ INLINE float widen_one(bf16 number) {
     return out;
 }
 
+// Lane i and lane i + 8, i + 4 or i + 2 trade places; gcc before 12 has another name for it.
+#if defined(__clang__) || __GNUC__ >= 12
+#define EIGHT(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define FOUR(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#define TWO(v) __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+#else
+#define EIGHT(v) __builtin_shuffle(v, (u32v){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7})
+#define FOUR(v) __builtin_shuffle(v, (u32v){4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11})
+#define TWO(v) __builtin_shuffle(v, (u32v){2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13})
+#endif
+
 INLINE float sum(f32v v) {  // always in the same order
-    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    v += EIGHT(v);
+    v += FOUR(v);
+    v += TWO(v);
     return v[0] + v[1];
 }
 
@@ -83,13 +94,13 @@ INLINE f32v larger(f32v a, f32v b) {
 }
 
 INLINE float largest(f32v v) {
-    v = larger(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
-    v = larger(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
-    v = larger(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+    v = larger(v, EIGHT(v));
+    v = larger(v, FOUR(v));
+    v = larger(v, TWO(v));
     return v[0] > v[1] ? v[0] : v[1];
 }
 
-// e^x, within 2 units of the last place for x in [-87, 88]; below that 0 to within 1e-38.
+// e^x, within 2 units of the last place for x in [-87, 88]; below that about 1e-38.
 // Cody and Waite's reduction x = n ln 2 + f, then the Taylor polynomial of e^f for |f| ≤ ln 2 / 2.
 INLINE f32v vexp(f32v x) {
     x = larger(x, all(-87.0f));
