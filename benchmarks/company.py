@@ -18,7 +18,7 @@ from benchmarks.serving import Service, served
 from benchmarks.wire import Answer, call, exchange
 
 TOKENS = 64
-IDLE_SECONDS, SETTLE_SECONDS = 30.0, 5.0
+IDLE_SECONDS = 30.0
 STEPS = (
     5  # of a round that are compared: thumbs, the base's answers, three batches of rollouts and two updates
 )
@@ -28,9 +28,8 @@ def measure(quick: bool, say: Say) -> Result:
     with served("company", max_tokens=TOKENS) as service:
         with service.person() as alone:
             student.rate(alone, TOKENS)
-            idle_round = student.watch(alone, STEPS)
+            idle_round = student.watch(alone)
         say(f"a round alone: {idle_round.state} after {idle_round.seconds:.0f} s")
-        time.sleep(SETTLE_SECONDS)  # the first round, whose user is gone, ends at its next safe point
         idle = Chatter(service)
         time.sleep(IDLE_SECONDS / 3 if quick else IDLE_SECONDS)
         idle_gaps = idle.stop()
