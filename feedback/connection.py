@@ -15,11 +15,10 @@ Commands are tried again when the connection breaks, so a write may be made twic
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import redis
 from redis import exceptions
@@ -27,9 +26,12 @@ from redis.backoff import ExponentialBackoff
 from redis.client import Pipeline
 from redis.retry import Retry
 
+from feedback import keys
+from feedback.calls import Call, Script
+
 TIMEOUT_SECONDS = 5.0  # for a reply; longer than any wait that a command asks the server for
 DISK_SECONDS = 3.0  # how long a write waits for the disk
-WAIT = ("WAITAOF", 1, 0, int(DISK_SECONDS * 1000))  # until what this connection wrote is on disk
+WAIT = ("WAITAOF", 1, 0, int(DISK_SECONDS * 1000))  # until what this connection wrote last is on disk
 OLDEST = (6, 2)
 REFUSALS = ("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS")  # Redis's words for "no writes now"
 
@@ -68,32 +70,9 @@ class Durability:
     why: list[str]
 
 
-class Script:
-    """A Lua script. It must be right when it runs twice, and its first write must be one that a full server refuses."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-
-@dataclass(frozen=True)
-class Call(Generic[T]):
-    """A script and what it is given. `meaning` makes the result of its reply, or raises what the reply reports.
-
-    `durable`: the result counts only once what was written is on disk.
-    """
-
-    script: Script
-    names: Sequence[str]
-    args: Sequence[Any]
-    meaning: Callable[[Any], T]
-    durable: bool = True
-
-    def result(self, reply: Any) -> T:
-        """Of one of the replies of `Store.together`."""
-        if isinstance(reply, Exception):
-            raise reply
-        return self.meaning(reply)
+# What WAIT waits for is the connection's own: a write that is found done (by a connection since broken, or by an
+# earlier try) may not be on disk yet. This write comes after it. DEL first, so that a full server takes it.
+MARK = Script("redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], '')")
 
 
 class Store(redis.Redis):
@@ -128,7 +107,8 @@ class Store(redis.Redis):
     def together(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Each call's reply, or the error that Redis gave it: in one round trip, and with one wait for the disk.
 
-        Raises `StoreUnavailable` if Redis does not answer or the disk did not confirm: then any of them may be done.
+        The reply of a durable call is `StoreUnavailable` if the disk did not confirm. Raises it if Redis does not
+        answer. Either way what was called may be done.
         """
         replies = self._sent(calls)
         unknown = [
@@ -147,7 +127,7 @@ class Store(redis.Redis):
     def durable(self) -> None:
         """Returns once everything that this process wrote is on disk, as far as the server can say so."""
         if self.waits:
-            _confirmed(self.execute_command(*WAIT))
+            self.write(MARK, [keys.MARK])
 
     @property
     def waits(self) -> bool:
@@ -162,11 +142,15 @@ class Store(redis.Redis):
             for call in calls:
                 pipe.execute_command("EVALSHA", call.script.sha, len(call.names), *call.names, *call.args)
             if waits:
+                pipe.execute_command("EVAL", MARK.source, 1, keys.MARK)
                 pipe.execute_command(*WAIT)
             replies = pipe.execute(raise_on_error=False)
+        replies = [_as_ours(reply) or reply if isinstance(reply, Exception) else reply for reply in replies]
         if waits:
-            _confirmed(replies.pop())
-        return [_as_ours(reply) or reply if isinstance(reply, Exception) else reply for reply in replies]
+            *replies, mark, wait = replies
+            if doubt := _doubt(mark, wait):
+                return [_doubted(call, reply, doubt) for call, reply in zip(calls, replies, strict=True)]
+        return replies
 
 
 class _Pipeline(Pipeline):
@@ -284,11 +268,19 @@ def _can_wait(store: Store) -> bool:
         return False
 
 
-def _confirmed(reply: Any) -> None:
-    if isinstance(reply, Exception):
-        raise reply
-    if int(reply[0]) < 1:
-        raise StoreUnavailable(f"Redis did not confirm within {DISK_SECONDS:g} s that the write is on disk")
+def _doubt(mark: Any, wait: Any) -> str:
+    """Why what came before these replies may not be on disk; empty when it is."""
+    for reply in (mark, wait):
+        if isinstance(reply, Exception):
+            return str(reply)
+    return "" if int(wait[0]) >= 1 else f"it took longer than {DISK_SECONDS:g} s"
+
+
+def _doubted(call: Call[Any], reply: Any, doubt: str) -> Any:
+    """What a call's reply is worth then; an error, or what need not be on disk, stays what it is."""
+    if isinstance(reply, Exception) or not call.durable:
+        return reply
+    return StoreUnavailable(f"Redis did not confirm that the write is on disk: {doubt}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

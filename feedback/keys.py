@@ -16,6 +16,7 @@ ACCOUNT_COUNTER = f"{PREFIX}account-counter"  # integer: the last place in that 
 LEAVING = f"{PREFIX}leaving"  # set: uids whose deletion has begun and not ended
 
 INSTANCE = f"{PREFIX}instance"  # string: the id of the data folder that this Redis belongs to
+MARK = f"{PREFIX}mark"  # string, empty: written before each wait for the disk, so that there is something to wait for
 
 # the queue
 EVENTS = f"{PREFIX}events"  # stream: {uid, message_id, revision}: this user has something new

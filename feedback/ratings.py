@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedback import keys
-from feedback.connection import Call, Store
+from feedback.calls import Call
+from feedback.connection import Store
 from feedback.events import (
     Feedback,
     KeyConflict,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from feedback.connection import Script
+from feedback.calls import Script
 
 # To be used in a name where a script fills in the id.
 ANY = "%s"

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from feedback import keys
-from feedback.connection import Call, Script, Store
+from feedback.calls import Call, Script
+from feedback.connection import Store
 from feedback.scripts import ANY
 
 # Each script may run twice, and its first write is one that a full server refuses; but a user can always go.

@@ -85,6 +85,8 @@ def assemble(settings: Settings) -> Parts:
         admin = AdminKey(settings.admin_key, settings.folder / ADMIN_KEY_FILE)
         redis, promised = _redis(settings)
         held.callback(redis.close)
+        courier = Courier(redis)
+        held.callback(courier.close)
         metrics, presence = Metrics(), Presence()
         messages = MessageLog(redis)
         model = load_model(settings)
@@ -96,7 +98,7 @@ def assemble(settings: Settings) -> Parts:
         parts = Parts(
             settings=settings,
             redis=redis,
-            courier=Courier(redis),
+            courier=courier,
             durability=promised,
             admin=admin,
             accounts=Accounts(redis),

@@ -6,10 +6,10 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from redis import exceptions
 
 from feedback import connection, keys
-from feedback.connection import BadAddress, Script, Store, StoreFull, StoreUnavailable, TooOld, connect
+from feedback.calls import Call, Script
+from feedback.connection import BadAddress, Store, StoreFull, StoreUnavailable, TooOld, connect
 from feedback.messages import MessageLog
 from feedback.ratings import Ratings
 from feedback.removal import remove_records
@@ -87,10 +87,39 @@ def test_a_write_that_the_disk_does_not_confirm_is_no_success(tmp_path):
     with server(tmp_path, **SECOND) as url, connect(url) as store, connect(url) as admin:
         assert store.waits
         admin.config_set("appendonly", "no")
-        with pytest.raises(exceptions.ResponseError):
+        with pytest.raises(StoreUnavailable, match="appendonly"):
             store.write(Script("return 1"), [])
-    with pytest.raises(StoreUnavailable):
-        connection._confirmed([0, 0])
+        with pytest.raises(StoreUnavailable):
+            store.durable()
+
+
+def test_what_need_not_be_on_disk_does_not_suffer_from_a_slow_disk(tmp_path, monkeypatch):
+    with server(tmp_path, **SECOND) as url, connect(url) as store:
+        assert store.waits
+        monkeypatch.setattr(
+            connection, "WAIT", ("WAITAOF", 0, 0, 1)
+        )  # says how it stands, and waits for nothing
+        calls = [Call(Script("return 1"), [], [], int, durable=durable) for durable in (True, False)]
+        written, read = store.together(calls)
+        assert isinstance(written, StoreUnavailable) and "3 s" in str(written) and read == 1
+
+
+@pytest.mark.parametrize("repeat", [lambda store: store.write(Script("return 1"), []), Store.durable])
+def test_what_is_found_done_is_waited_for_too_by_a_write_behind_it(tmp_path, repeat):
+    with server(tmp_path, **SECOND) as url, connect(url) as store, connect(url) as other:
+        assert store.waits
+        other.set("a", "b")
+        before = store.info("persistence")["aof_current_size"]
+        repeat(store)  # which finds nothing to write
+        assert store.info("persistence")["aof_current_size"] > before
+        assert other.execute_command("WAITAOF", 0, 0, 1) == [1, 0]
+
+
+def test_where_nothing_is_waited_for_no_mark_is_written(tmp_path):
+    with server(tmp_path, **ALWAYS) as url, connect(url) as store:
+        store.write(Script("return 1"), [])
+        store.durable()
+        assert store.keys("*") == []
 
 
 # full
@@ -141,8 +170,9 @@ def test_a_full_server_refuses_and_changes_nothing(tmp_path, program):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_user_can_be_deleted_from_a_full_server(tmp_path, program):
-    with server(tmp_path, program, **ALWAYS) as url, connect(url) as store:
+@pytest.mark.parametrize("synced", [ALWAYS, SECOND])
+def test_a_user_can_be_deleted_from_a_full_server(tmp_path, program, synced):
+    with server(tmp_path, program, **synced) as url, connect(url) as store:
         add_user(store, "ann")
         for id in answered(store, "ann", 3):
             Ratings(store).put("ann", id, "up")

@@ -1,10 +1,14 @@
 """Many tasks on one way to Redis, on real servers: how often the way is gone, and whose errors are whose."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
-from feedback.connection import Call, Script, Store, StoreFull, StoreUnavailable, connect
+from feedback.calls import Call, Script
+from feedback.connection import Store, StoreFull, StoreUnavailable, connect
 from feedback.courier import MOST, Courier
 from feedback.events import UnknownMessage
 from feedback.ratings import Ratings
@@ -23,8 +27,8 @@ def together(store, calls):
     """The results of calls that come at once, errors included."""
 
     async def all_at_once():
-        courier = Courier(store)
-        return await asyncio.gather(*(courier.do(call) for call in calls), return_exceptions=True)
+        with closing(Courier(store)) as courier:
+            return await asyncio.gather(*(courier.do(call) for call in calls), return_exceptions=True)
 
     return asyncio.run(all_at_once())
 
@@ -103,7 +107,9 @@ def test_while_redis_is_away_everybody_hears_it_and_it_heals(tmp_path):
     with connect(f"unix://{tmp_path}/s") as store:
         with server(tmp_path, appendonly="yes", appendfsync="everysec"):
             assert together(store, [echo("a")]) == ["A"]
-        assert [type(each) for each in together(store, [echo("a"), echo("b")])] == [StoreUnavailable] * 2
+        errors = together(store, [echo("a"), echo("b")])
+        assert [type(each) for each in errors] == [StoreUnavailable] * 2
+        assert errors[0] is not errors[1] and str(errors[0]) == str(errors[1])
         with server(tmp_path, appendonly="yes", appendfsync="everysec"):  # it knows no script any more
             assert together(store, [echo("a"), Call(COUNT, ["counter"], [], int)]) == ["A", 1]
 
@@ -126,5 +132,50 @@ def test_what_the_disk_does_not_confirm_is_no_success_for_anybody(tmp_path):
     with server(tmp_path, appendonly="yes", appendfsync="everysec") as url, connect(url) as store:
         assert store.waits
         store.config_set("appendonly", "no")
-        found = together(store, [Call(COUNT, ["counter"], [], int) for _ in range(3)])
-        assert len(found) == 3 and all(isinstance(each, Exception) for each in found)
+        written = [Call(COUNT, ["counter"], [], int) for _ in range(3)]
+        *found, read = together(store, [*written, Call(ECHO, [], ["a"], str.upper, durable=False)])
+        assert [type(each) for each in found] == [StoreUnavailable] * 3 and len(
+            {id(each) for each in found}
+        ) == 3
+        assert read == "A"
+
+
+def test_a_round_that_breaks_leaves_nobody_waiting_and_another_begins(redis, monkeypatch):
+    async def broken_twice():
+        with closing(Courier(redis)) as courier:
+
+            async def crowd():
+                calls = [asyncio.create_task(courier.do(echo("a"))) for _ in range(MOST + 1)]
+                await asyncio.sleep(0)
+                return calls
+
+            async def end(calls):
+                found = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+                return {type(each) for each in found}
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Store, "together", lambda store, calls: [])
+                failed = await end(await crowd())
+            calls = await crowd()
+            await asyncio.sleep(0)  # it is under way
+            assert courier._round
+            courier._round.cancel()
+            cancelled = await end(calls)
+            return failed, cancelled, await end(await crowd())
+
+    assert asyncio.run(broken_twice()) == ({StoreUnavailable}, {StoreUnavailable}, {str})
+
+
+def test_no_other_work_is_before_a_load(redis):
+    async def beside_a_long_deletion():
+        loop, deleted = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        deletion = loop.run_in_executor(None, deleted.wait)
+        try:
+            with closing(Courier(redis)) as courier:
+                return await asyncio.wait_for(courier.do(echo("a")), 10)
+        finally:
+            deleted.set()
+            await deletion
+
+    assert asyncio.run(beside_a_long_deletion()) == "A"
