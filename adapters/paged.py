@@ -20,10 +20,8 @@ from adapters.pages import Pages
 from adapters.sampling import Drawn, Sampling
 from adapters.slots import Owner, Slots
 
-ALONE, BESIDE_OTHERS = (
-    512,
-    64,
-)  # tokens of a prompt in one pass: while others decode, about as long as their own step
+# Tokens of a prompt in one pass: while others decode, about as many as take as long as their own step
+ALONE, BESIDE_OTHERS = 512, 64
 REMEMBERED = 8  # one page in so many may hold a past that no row uses
 
 

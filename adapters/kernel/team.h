@@ -18,7 +18,5 @@ long team_take(void);
 // Wait until every thread is here; the next phase begins at piece 0.
 void team_wait(void);
 
-int team_threads(void);
-
 // for each piece of a phase, whoever comes first
 #define EACH(piece, count) for (long piece; (piece = team_take()) < (long)(count);)
