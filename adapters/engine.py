@@ -1,7 +1,8 @@
 """Continuous batching: rows of different users, each with its own adapter version, decode in one batch.
 
 Knows requests, rows and tokens; knows nothing of text, HTTP or what an answer is good for. `step()` tells the story:
-admit who waits, compute one chunk of a prompt, decode one token for every row. Rows join and leave at every token.
+admit who waits; in one pass, one token of every row that decodes and a chunk of the prompts; draw. Rows join and leave
+at every token.
 
 A row's numbers do not depend on its company: paged.py and shelved.py see to that, each in its way. One thread owns an
 engine.
@@ -66,15 +67,18 @@ class Running:
     made: int = 0
 
 
+Part = tuple[Any, list[int], int]  # a row, its next tokens, its slot
+
+
 class Past(Protocol):
     """The rows' keys and values, and the passes over them: paged.py on the kernels, shelved.py for any decoder."""
 
     def place(self, owner: Owner | None, prompt: list[int]) -> Any: ...
     def remove(self, row: Any) -> None: ...
     def forget(self, uid: str) -> None: ...
-    def chunk(self, beside_others: bool) -> int: ...
-    def prefill(self, row: Any, part: list[int], slot: int) -> Tensor: ...
-    def decode(self, rows: Sequence[Any], ids: list[int], slots: list[int]) -> Tensor: ...
+    def budget(self, beside_others: bool) -> int: ...
+    def chunk(self, left: int) -> int: ...
+    def compute(self, answers: Sequence[Part], prompts: Sequence[Part]) -> Tensor: ...
     def draw(
         self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]
     ) -> Drawn: ...
@@ -83,12 +87,14 @@ class Past(Protocol):
 @dataclass
 class Engine:
     """See the module. `rows` answers at once, and together at most `cache_tokens` tokens of prompts and answers (a
-    longer one runs alone); further ones wait in line."""
+    longer one runs alone); further ones wait in line. `patient`: nobody waits for single tokens, so prompts need not
+    make way for them."""
 
     model: BaseModel
     slots: Slots
     rows: int = 32
     cache_tokens: int = 65_536
+    patient: bool = False
     waiting: deque[Request] = field(default_factory=deque)
     running: dict[str, Running] = field(default_factory=dict)
     tokens: int = 0
@@ -133,12 +139,20 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
-        """Admit, compute one chunk of a prompt, decode one token for every row that is ready."""
-        out = self._admit()
-        ready = [run for run in self.running.values() if run.made]
-        out += self._prefill()
-        out += self._decode(ready)
-        return out
+        """Admit; one more token of every row that decodes and a chunk of the prompts, in one pass; draw."""
+        failed = self._admit()
+        answers = [run for run in self.running.values() if run.made]
+        prompts = self._prompts(beside_others=bool(answers) and not self.patient)
+        if not (answers or prompts):
+            return failed
+        logits = self.past.compute(
+            [(run.row, [run.last], run.slot) for run in answers],
+            [(run.row, part, run.slot) for run, part in prompts],
+        )
+        runs = answers + [run for run, _ in prompts]
+        if runs[-1].row.length < len(runs[-1].request.prompt):  # only the last prompt is cut off
+            runs.pop()
+        return failed + self._emit(runs, logits[: len(runs)])
 
     def _admit(self) -> list[Token]:
         """Requests in order of arrival, while there is room; beside rows that decode, one adapter is loaded a step."""
@@ -175,31 +189,23 @@ class Engine:
         seen[torch.tensor(request.prompt, device=self.model.device)] = True
         return seen
 
-    def _prefill(self) -> list[Token]:
-        """Prompts in order of arrival, until a chunk's tokens are computed; a finished one yields its first token."""
-        beside_others = any(run.made for run in self.running.values())
-        budget = chunk = self.past.chunk(beside_others)
-        out = []
+    def _prompts(self, beside_others: bool) -> list[tuple[Running, list[int]]]:
+        """The next tokens of prompts in order of arrival, as many as one pass is to compute."""
+        left = self.past.budget(beside_others)
+        parts = []
         for run in [run for run in self.running.values() if not run.made]:
-            if budget <= 0:
+            if left <= 0:
                 break
-            part = run.request.prompt[run.row.length : run.row.length + chunk]
-            budget -= len(part)
-            logits = self.past.prefill(run.row, part, run.slot)
-            if run.row.length == len(run.request.prompt):
-                out += self._emit([run], logits)
-        return out
-
-    def _decode(self, ready: list[Running]) -> list[Token]:
-        if not ready:
-            return []
-        logits = self.past.decode(
-            [run.row for run in ready], [run.last for run in ready], [run.slot for run in ready]
-        )
-        return self._emit(ready, logits)
+            start = run.row.length
+            part = run.request.prompt[start : start + self.past.chunk(left)]
+            parts.append((run, part))
+            left -= len(part)
+        return parts
 
     def _emit(self, runs: list[Running], logits: Tensor) -> list[Token]:
         """Draw a token for each of the runs from logits (B, V); rows that end leave."""
+        if not runs:
+            return []
         samplings = [run.request.sampling for run in runs]
         draws = [uniform(run.request.sampling.seed, run.made) for run in runs]
         seen = [self.seen[run.request.id] for run in runs]

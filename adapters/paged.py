@@ -38,6 +38,9 @@ class Row:
         return len(self.ids)
 
 
+Part = tuple[Row, list[int], int]  # a row, its next tokens, its slot
+
+
 class Paged:
     """All rows of an engine. `rows` sequences of together at most `tokens` tokens live at once."""
 
@@ -61,31 +64,41 @@ class Paged:
         """Nothing of a user's past is found again, or left in memory once no row uses it."""
         self.pages.forget(uid)
 
-    def chunk(self, beside_others: bool) -> int:
-        """How many tokens of a prompt to compute in one pass."""
+    def budget(self, beside_others: bool) -> int:
+        """How many tokens of prompts to compute in one pass."""
         return BESIDE_OTHERS if beside_others else ALONE
 
-    def prefill(self, row: Row, part: list[int], slot: int) -> Tensor:
-        """The next tokens of a prompt; the last one's logits (1, V)."""
-        start, count = row.length, len(part)
-        self._make_room(row, count)
-        logits = self._compute(
-            Tokens(
-                part, list(range(start, start + count)), [0] * count, [slot] * count, [row.pages], [count - 1]
-            )
-        )
-        row.ids += part  # not before: what a pass that failed has left must never be found again
-        return logits
+    def chunk(self, left: int) -> int:
+        """How many tokens of one prompt, where so many are left of the budget: the bits are the same for any."""
+        return left
 
-    def decode(self, rows: Sequence[Row], ids: list[int], slots: list[int]) -> Tensor:
-        """One more token of every row; logits (B, V)."""
-        for row in rows:
-            self._make_room(row, 1)
-        positions, every = [row.length for row in rows], list(range(len(rows)))
-        logits = self._compute(Tokens(ids, positions, every, slots, [row.pages for row in rows], every))
-        for row, token in zip(rows, ids, strict=True):
-            row.ids.append(token)
-        return logits
+    def compute(self, answers: Sequence[Part], prompts: Sequence[Part]) -> Tensor:
+        """The next tokens of rows that decode and of prompts, in one pass; logits (B, V) of each part's last token."""
+        parts = [*answers, *prompts]
+        ids: list[int] = []
+        positions: list[int] = []
+        sequences: list[int] = []
+        slots: list[int] = []
+        want: list[int] = []
+        for number, (row, part, slot) in enumerate(parts):
+            self._make_room(row, len(part))
+            ids += part
+            positions += range(row.length, row.length + len(part))
+            sequences += [number] * len(part)
+            slots += [slot] * len(part)
+            want.append(len(ids) - 1)
+        tables = [row.pages for row, _, _ in parts]
+        computed = self.native.compute(
+            Tokens(ids, positions, sequences, slots, tables, want),
+            self.cache,
+            self.slots.stack,
+            self.slots.shape.rank,
+            logits=True,
+        )
+        for row, part, _ in parts:
+            row.ids += part  # not before: what a pass that failed has left must never be found again
+        assert computed.logits is not None
+        return computed.logits
 
     def draw(
         self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]
@@ -100,10 +113,3 @@ class Paged:
     def _wipe(self, page: int) -> None:
         """Nobody's past stays. And numbers not yet written count nought times, but nought times NaN would be NaN."""
         self.cache[page].zero_()
-
-    def _compute(self, tokens: Tokens) -> Tensor:
-        computed = self.native.compute(
-            tokens, self.cache, self.slots.stack, self.slots.shape.rank, logits=True
-        )
-        assert computed.logits is not None
-        return computed.logits

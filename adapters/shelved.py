@@ -21,6 +21,8 @@ from adapters.slots import Owner, Slots
 
 CHUNK = 256  # prompt tokens computed between two tokens of the other rows
 
+Part = tuple[Row, list[int], int]  # a row, its next tokens, its slot
+
 
 class Shelved:
     """All rows of an engine, at most `rows` at once."""
@@ -42,35 +44,39 @@ class Shelved:
     def forget(self, uid: str) -> None:
         """Nobody's past outlives the row."""
 
-    def chunk(self, beside_others: bool) -> int:
+    def budget(self, beside_others: bool) -> int:
+        """How many tokens of prompts to compute between two tokens of the other rows."""
+        return CHUNK
+
+    def chunk(self, left: int) -> int:
         """Chunks begin at multiples of one number whatever else waits, so that the rounding is the prompt's own."""
         return CHUNK
 
-    def prefill(self, row: Row, part: list[int], slot: int) -> Tensor:
-        """The next tokens of a prompt; the last one's logits (1, V)."""
+    def compute(self, answers: Sequence[Part], prompts: Sequence[Part]) -> Tensor:
+        """The next tokens of rows that decode and of prompts; logits (B, V) of each part's last token."""
+        logits = [self._decode(answers)] if answers else []
+        return torch.cat([*logits, *(self._prefill(*part) for part in prompts)])
+
+    def _prefill(self, row: Row, part: list[int], slot: int) -> Tensor:
         ids = torch.tensor([part], device=self.model.device)
         positions = torch.arange(row.length, row.length + len(part), device=self.model.device)[None]
         states = self.model.states(ids, lora.Single(slot), positions, Prefill(self.cache, row))
         row.length += len(part)
         return self.model.logits(states[:, -1])
 
-    def decode(self, rows: Sequence[Row], ids: list[int], slots: list[int]) -> Tensor:
-        """One more token of every row; logits (B, V)."""
-        for row in rows:
+    def _decode(self, answers: Sequence[Part]) -> Tensor:
+        for row, _, _ in answers:
             self.cache.grow(row)
         past = Decode(self.cache, self.model.device)
-        given = {
-            row: (token, slot, place)
-            for place, (row, token, slot) in enumerate(zip(rows, ids, slots, strict=True))
-        }
+        given = {row: (part[0], slot, place) for place, (row, part, slot) in enumerate(answers)}
         lines = [given.get(row, (0, 0, -1)) if row is not None else (0, 0, -1) for row in past.rows]
         tokens = torch.tensor([[token] for token, _, _ in lines], device=self.model.device)
         choice = self._choose(tuple(slot for _, slot, _ in lines))
         states = self.model.states(tokens, choice, torch.cat(past.at)[:, None], past)[:, 0]
-        for row in rows:
+        for row, _, _ in answers:
             row.length += 1
         order = {place: line for line, (_, _, place) in enumerate(lines) if place >= 0}
-        return self.model.logits(states)[[order[place] for place in range(len(rows))]]
+        return self.model.logits(states)[[order[place] for place in range(len(answers))]]
 
     def draw(
         self, logits: Tensor, samplings: list[Sampling], draws: list[float], seen: list[Tensor]

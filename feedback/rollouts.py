@@ -53,7 +53,7 @@ class Sampler:
         """`stop` is called between tokens and raises to abandon the round."""
         self.model = model
         self.slots = Slots(model, shape, _not_in_a_file, count=1)
-        self.engine = Engine(model, self.slots, rows)
+        self.engine = Engine(model, self.slots, rows, patient=True)
         self.policies = (
             0  # each in its turn is an owner of its own, so that no past of one is taken for another's
         )

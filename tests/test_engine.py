@@ -94,8 +94,11 @@ def logits_of(engine, prompt, owners):
     rows = [engine.past.place(None, prompt) for _ in owners]
     slots = [engine.slots.pin(owner) for owner in owners]
     for row, slot in zip(rows, slots, strict=True):
-        engine.past.prefill(row, prompt[:half], slot)
-    steps = [engine.past.decode(rows, [token] * len(rows), slots).clone() for token in prompt[half:]]
+        engine.past.compute([], [(row, prompt[:half], slot)])
+    steps = []
+    for token in prompt[half:]:
+        parts = [(row, [token], slot) for row, slot in zip(rows, slots, strict=True)]
+        steps.append(engine.past.compute(parts, []).clone())
     for row, owner in zip(rows, owners, strict=True):
         engine.past.remove(row)
         engine.slots.unpin(owner)

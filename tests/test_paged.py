@@ -32,12 +32,12 @@ class Counted:
 
     def __init__(self, engine):
         self.chunks: list[int] = []
-        self.prefill = engine.past.prefill
-        engine.past.prefill = self
+        self.compute = engine.past.compute
+        engine.past.compute = self
 
-    def __call__(self, row, part, slot):
-        self.chunks.append(len(part))
-        return self.prefill(row, part, slot)
+    def __call__(self, answers, prompts):
+        self.chunks += [len(part) for _, part, _ in prompts]
+        return self.compute(answers, prompts)
 
 
 def ask(prompt, owner=OWN, id="r", tokens=40):
@@ -55,9 +55,9 @@ def test_a_prompt_in_chunks_of_any_length_has_the_same_bits(model, chunk):
     slot = engine.slots.pin(OWN)
     past = engine.past
     whole, parts = past.place(None, TEXT), past.place(None, TEXT)
-    expected = past.prefill(whole, TEXT, slot)
+    expected = past.compute([], [(whole, TEXT, slot)])
     for start in range(0, len(TEXT), chunk):
-        logits = past.prefill(parts, TEXT[start : start + chunk], slot)
+        logits = past.compute([], [(parts, TEXT[start : start + chunk], slot)])
     assert torch.equal(logits, expected)
     for one, other in zip(whole.pages, parts.pages, strict=True):
         assert one != other and torch.equal(past.cache[one], past.cache[other])
