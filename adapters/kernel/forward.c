@@ -50,6 +50,33 @@ static void shrink(const Pass *p, const Kept *kept, long layer, int module, long
     }
 }
 
+// The adapter of a token, if the token before it in the piece has another
+static const bf16 *new_adapter(const Pass *p, long token, long from) {
+    const bf16 *adapter = slot_of(p, token);
+    return token > from && adapter == slot_of(p, token - 1) ? NULL : adapter;
+}
+
+// What is to come while a panel's product is computed: B of every adapter, for its own sums; and A of a share of the
+// adapters, for the modules that read what this one gives.
+static void fetch(const Pass *p, long layer, int module, long panel, long from, long to, Ahead *ahead) {
+    enum { NONE = MODULES };
+    static const struct { int first, last; } readers[MODULES] = {
+        [Q] = {O, O}, [KEY] = {NONE}, [VALUE] = {NONE}, [O] = {GATE, UP}, [GATE] = {DOWN, DOWN}, [UP] = {NONE}, [DOWN] = {Q, VALUE}};
+    const Model *m = p->model;
+    const Linear *w = &m->layer[layer].linear[module];
+    long size = even(m->rank) * WIDE, up = adapter_at(m, layer, module) + down_size(m, w) + panel * size;
+    long next = layer + (module == DOWN), panels = PANELS(w->outputs);
+    const bf16 *adapter;
+    ahead->count = ahead->next = 0;
+    for (long t = from; t < to; t++)
+        if ((adapter = new_adapter(p, t, from))) ask(ahead, adapter + up, size);
+    if (next == m->layers) return;
+    for (long t = from + panel; t < to; t += panels)
+        if ((adapter = new_adapter(p, t, from)))
+            for (int i = readers[module].first; i <= readers[module].last; i++)
+                ask(ahead, adapter + adapter_at(m, next, i), down_size(m, &m->layer[next].linear[i]));
+}
+
 // y (rows, 32) = a panel's outputs of tokens `from` to `to`: frozen product, bias, and each token's own change
 static void linear(const Pass *p, const Kept *kept, long layer, int module, long panel, long from, long to,
                    const bf16 *x, float *y) {
@@ -57,14 +84,10 @@ static void linear(const Pass *p, const Kept *kept, long layer, int module, long
     const Linear *w = &m->layer[layer].linear[module];
     long rank = even(m->rank), size = rank * WIDE;
     long up = adapter_at(m, layer, module) + down_size(m, w) + panel * size;
-    const bf16 *last = NULL;
-    for (long t = from; t < to; t++) {  // asked for now, the adapters arrive while the frozen product is computed
-        const bf16 *adapter = slot_of(p, t);
-        if (adapter && adapter != last)
-            for (long i = 0; i < size; i += 32) __builtin_prefetch(adapter + up + i, 0, 2);
-        last = adapter;
-    }
-    product(to - from, x + from * w->inputs, w->inputs, w->panels + panel * WIDE * w->inputs, w->inputs / 2, y, WIDE, 0);
+    Ahead ahead;
+    fetch(p, layer, module, panel, from, to, &ahead);
+    product_beside(to - from, x + from * w->inputs, w->inputs, w->panels + panel * WIDE * w->inputs, w->inputs / 2, y, WIDE,
+                   &ahead);
     for (long t = from; t < to; t++, y += WIDE) {
         f32v left = load(y), right = load(y + LANES);
         if (w->bias) {  // padded to whole panels

@@ -12,16 +12,34 @@ enum { WIDE = 32, TALL = 12 };  // outputs of a panel; rows computed at once: 24
 #define PANELS(n) (((n) + WIDE - 1) / WIDE)
 #define ROUND_UP(n, to) (((n) + (to) - 1) / (to) * (to))
 
+// Cache lines that are asked for while a product is computed, one a step: so they come while the arithmetic goes on, and
+// nobody waits for them, as one would for many asked at once. What is left when the product ends is not asked for.
+enum { LINE = 64 / sizeof(bf16), MOST_LINES = 1024 };
+typedef struct {
+    const bf16 *line[MOST_LINES];
+    long count, next;
+} Ahead;
+
+INLINE void ask(Ahead *ahead, const bf16 *from, long size) {
+    long lines = (size + LINE - 1) / LINE, room = MOST_LINES - ahead->count;
+    if (lines > room) lines = room;
+    const bf16 **to = ahead->line + ahead->count;
+    for (long i = 0; i < lines; i++) to[i] = from + i * LINE;
+    ahead->count += lines;
+}
+
 // y (rows, 32) = [y +] x (rows, 2 · pairs) · panel
 INLINE void tile(const int rows, const bf16 *x, long x_step, const bf16 *panel, long pairs, float *y, long y_step,
-                 const int add) {
+                 const int add, Ahead *ahead) {
     f32v left[TALL], right[TALL];
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++) {
         left[r] = add ? load(y + r * y_step) : all(0);
         right[r] = add ? load(y + r * y_step + LANES) : all(0);
     }
+    long next = ahead ? ahead->next : 0, count = ahead ? ahead->count : 0;
     for (long p = 0; p < pairs; p++) {
+        if (ahead && next < count) __builtin_prefetch(ahead->line[next++], 0, 2);
         u32v first = load_pairs(panel + p * 2 * WIDE), second = load_pairs(panel + p * 2 * WIDE + WIDE);
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
@@ -35,19 +53,29 @@ INLINE void tile(const int rows, const bf16 *x, long x_step, const bf16 *panel, 
         store(y + r * y_step, left[r]);
         store(y + r * y_step + LANES, right[r]);
     }
+    if (ahead) ahead->next = next;
 }
+
+#define TILES(add, ahead) \
+    for (; rows > 0; rows -= TALL, x += TALL * x_step, y += TALL * y_step) { \
+        switch (rows < TALL ? rows : TALL) { \
+            OF(1, add, ahead) OF(2, add, ahead) OF(3, add, ahead) OF(4, add, ahead) OF(5, add, ahead) OF(6, add, ahead) \
+            OF(7, add, ahead) OF(8, add, ahead) OF(9, add, ahead) OF(10, add, ahead) OF(11, add, ahead) OF(12, add, ahead) \
+        } \
+    }
+#define OF(n, add, ahead) \
+    case n: tile(n, x, x_step, panel, pairs, y, y_step, add, ahead); break;
 
 // y (rows, 32) = [y +] x · panel, for any number of rows
 static inline void product(long rows, const bf16 *x, long x_step, const bf16 *panel, long pairs, float *y, long y_step, int add) {
-#define OF(n) \
-    case n: \
-        if (add) { tile(n, x, x_step, panel, pairs, y, y_step, 1); } \
-        else { tile(n, x, x_step, panel, pairs, y, y_step, 0); } \
-        break;
-    for (; rows > 0; rows -= TALL, x += TALL * x_step, y += TALL * y_step) {
-        switch (rows < TALL ? rows : TALL) {
-            OF(1) OF(2) OF(3) OF(4) OF(5) OF(6) OF(7) OF(8) OF(9) OF(10) OF(11) OF(12)
-        }
-    }
-#undef OF
+    if (add) { TILES(1, NULL) }
+    else { TILES(0, NULL) }
 }
+
+// The same, y = x · panel, while what will be read next is fetched
+static inline void product_beside(long rows, const bf16 *x, long x_step, const bf16 *panel, long pairs, float *y, long y_step,
+                                  Ahead *ahead) {
+    TILES(0, ahead)
+}
+#undef OF
+#undef TILES
