@@ -109,21 +109,30 @@ static void attend_back_chunk(const Pass *p, long layer, long head, const int32_
         product(seen, g->flipped, QUERIES, g->thin + i * deep, deep / 2, g->dkeys + i, room, 1);
 }
 
+// The gradients of a sequence's keys and values to their tokens; those of a beginning that others own are added up later.
+static void hand_on(const Pass *p, const int32_t *firsts, long sequence, long group, const Grown *g) {
+    const Model *m = p->model;
+    long d = m->head, room = head_room(m), row = (m->heads + 2 * m->groups) * d, pair = 2 * m->groups * d;
+    long others = sequence ? p->batch->shared : 0, length = others + firsts[sequence + 1] - firsts[sequence];
+    for (long t = 0; t < length; t++) {
+        float *to = t < others ? p->work.dshared + ((sequence - 1) * others + t) * pair
+                               : p->work.wide + (firsts[sequence] + t - others) * row + m->heads * d;
+        memcpy(to + group * d, g->dkeys + t * room, d * sizeof *to);
+        memcpy(to + (m->groups + group) * d, g->dvalues + t * room, d * sizeof *to);
+    }
+}
+
 void attend_back(const Pass *p, const int32_t *firsts, long layer, long number, int thread) {
     const Model *m = p->model;
-    long sequence = number / m->groups, group = number % m->groups, repeats = m->heads / m->groups;
-    long first = firsts[sequence], length = firsts[sequence + 1] - first, d = m->head, room = head_room(m);
+    long sequence = number / m->groups, group = number % m->groups, repeats = m->heads / m->groups, room = head_room(m);
+    long begin = sequence ? p->batch->shared : 0, first = firsts[sequence] - begin, length = firsts[sequence + 1] - first;
     const int32_t *pages = p->batch->table + sequence * p->batch->table_width;
     Grown g = grown_of(p, thread);
     gather(p, layer, group, pages, length, &g);
     memset(g.dkeys, 0, ROUND_UP(length, PAGE) * room * sizeof(float));
     memset(g.dvalues, 0, ROUND_UP(length, PAGE) * room * sizeof(float));
     for (long head = group * repeats; head < (group + 1) * repeats; head++)
-        for (long from = 0; from < length; from += QUERIES)
+        for (long from = begin; from < length; from += QUERIES)
             attend_back_chunk(p, layer, head, pages, first, from, from + QUERIES < length ? from + QUERIES : length, length, &g);
-    long row = (m->heads + 2 * m->groups) * d;
-    for (long t = 0; t < length; t++) {
-        memcpy(p->work.wide + (first + t) * row + (m->heads + group) * d, g.dkeys + t * room, d * sizeof(float));
-        memcpy(p->work.wide + (first + t) * row + (m->heads + m->groups + group) * d, g.dvalues + t * room, d * sizeof(float));
-    }
+    hand_on(p, firsts, sequence, group, &g);
 }

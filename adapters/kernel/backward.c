@@ -1,7 +1,8 @@
 // Backward through the same pass: what a change of the answers' log-probabilities asks of the adapter's A and B.
 //
 // The frozen weights get no gradient, so each linear layer costs one product (with the weight transposed) and four thin
-// ones. All tokens use one adapter; a sequence's tokens lie side by side, from position 0 on.
+// ones. All tokens use one adapter; a sequence's tokens lie side by side, from position 0 on, or
+// from where the beginning that all sequences share ends.
 
 #include "backward.h"
 #include "attention_back.h"
@@ -15,7 +16,7 @@ typedef struct {
     const float *weight;
     float scale;
     float *grads;
-    const int32_t *first;  // (sequences + 1,) each sequence's first token
+    const int32_t *first;  // (sequences + 1,) each sequence's first token of its own
 } Back;
 
 static const Linear *linear_of(const Pass *p, long layer, int module) { return &p->model->layer[layer].linear[module]; }
@@ -200,12 +201,22 @@ static void output_back(const Pass *p, long layer, long number, float *tile) {
         for (long i = 0; i < WIDE; i += LANES) narrow(p->work.dattended + t * wide + piece.panel * WIDE + i, load(tile + i));
 }
 
+// What the other sequences ask of a shared token's keys and values
+static void add_others(const Pass *p, long token, float *own) {
+    long pair = 2 * p->model->groups * p->model->head;
+    for (long sequence = 1; sequence < p->batch->sequences; sequence++) {
+        const float *theirs = p->work.dshared + ((sequence - 1) * p->batch->shared + token) * pair;
+        for (long i = 0; i < pair; i += LANES) store(own + i, load(own + i) + load(theirs + i));
+    }
+}
+
 // Rotate back, round, and take the products with B of q, k and v
 static void remember_back(const Pass *p, long layer, long token) {
     const Model *m = p->model;
     long d = m->head, row = (m->heads + 2 * m->groups) * d, half = d / 2, position = p->batch->position[token];
     const float *cosine = m->cosine + position * half, *sine = m->sine + position * half;
     float *x = p->work.wide + token * row;
+    if (token < p->batch->shared) add_others(p, token, x + m->heads * d);
     for (long head = 0; head < m->heads + m->groups; head++, x += d) {
         for (long i = 0; i < half; i++) {
             float one = x[i], two = x[i + half];
