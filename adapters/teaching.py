@@ -76,11 +76,11 @@ def _compute(
     """One pass over all rows, their common beginning once; an answer's last token chooses nothing, and is left out."""
     lengths = (sequences.starts + sequences.mask.sum(1) - 1).tolist()
     shared = _shared(sequences)
-    places = [(0, position) for position in range(shared)]
+    places = [(0, at) for at in range(shared)]
     before = []  # of each row, how many tokens more than positions are before its own
-    for row, length in enumerate(lengths):
+    for number, length in enumerate(lengths):
         before.append(len(places) - shared)
-        places += [(row, position) for position in range(shared, length)]
+        places += [(number, at) for at in range(shared, length)]
     rows, positions = torch.tensor(places).T
     row, position = sequences.at()
     cache, tables = native.pages(lengths)
