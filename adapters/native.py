@@ -42,7 +42,8 @@ class Unfit(Exception):
 @dataclass(frozen=True)
 class Tokens:
     """What one pass computes. `tables`: each sequence's pages; `want`: the tokens whose states are asked for;
-    `targets`: the token that follows each of these, to be scored."""
+    `targets`: the token that follows each of these, to be scored; `shared`: how many of the first tokens, which are
+    sequence 0's, begin every other sequence too."""
 
     ids: list[int]
     positions: list[int]
@@ -51,6 +52,7 @@ class Tokens:
     tables: Sequence[Sequence[int]]
     want: list[int]
     targets: list[int] | None = None
+    shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Native:
         pointers = {name: tensor.data_ptr() for name, tensor in {**numbers, **out}.items() if len(tensor)}
         batch = Batch(
             tokens=len(tokens.ids), wanted=wanted, table_width=width, sequences=len(tokens.tables),
-            table=table.data_ptr(), cache=cache.data_ptr(), keep=int(keep),
+            shared=tokens.shared, table=table.data_ptr(), cache=cache.data_ptr(), keep=int(keep),
             adapters=adapters.data_ptr() if adapters is not None else None,
             adapter_size=adapters.shape[1] if adapters is not None else 0, **pointers,
         )  # fmt: skip

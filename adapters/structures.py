@@ -34,7 +34,7 @@ class Model(Structure):
 
 class Batch(Structure):
     _fields_ = [
-        *((name, c_int64) for name in ("tokens", "wanted", "table_width", "sequences")),
+        *((name, c_int64) for name in ("tokens", "wanted", "table_width", "sequences", "shared")),
         *((name, c_void_p) for name in (
             "id", "position", "sequence", "slot", "table", "want", "target", "cache", "adapters"
         )),

@@ -73,19 +73,34 @@ def _compute(
     keep: bool,
     score: bool = True,
 ) -> Computed:
-    """One pass over all rows; an answer's last token chooses nothing, and is left out."""
+    """One pass over all rows, their common beginning once; an answer's last token chooses nothing, and is left out."""
     lengths = (sequences.starts + sequences.mask.sum(1) - 1).tolist()
-    ids = [sequences.ids[row, :length].tolist() for row, length in enumerate(lengths)]
-    first = torch.tensor([0, *lengths]).cumsum(0)
+    shared = _shared(sequences)
+    places = [(0, at) for at in range(shared)]
+    before = []  # of each row, how many tokens more than positions are before its own
+    for number, length in enumerate(lengths):
+        before.append(len(places) - shared)
+        places += [(number, at) for at in range(shared, length)]
+    rows, positions = torch.tensor(places).T
     row, position = sequences.at()
     cache, tables = native.pages(lengths)
     tokens = Tokens(
-        ids=[token for each in ids for token in each],
-        positions=[position for length in lengths for position in range(length)],
-        sequences=[row for row, length in enumerate(lengths) for _ in range(length)],
-        slots=[int(adapters is not None)] * sum(lengths),
+        ids=sequences.ids[rows, positions].tolist(),
+        positions=positions.tolist(),
+        sequences=rows.tolist(),
+        slots=[int(adapters is not None)] * len(places),
         tables=tables,
-        want=(first[row] + position - 1).tolist(),
+        want=(torch.tensor(before)[row] + position - 1).tolist(),
         targets=sequences.ids[row, position].tolist() if score else None,
+        shared=shared,
     )
     return native.compute(tokens, cache, adapters, rank, keep=keep)
+
+
+def _shared(sequences: Sequences) -> int:
+    """With how many tokens all rows begin alike, as a chat's system prompt; what the first token of an answer is
+    chosen on stays each row's own. Nought for a row alone."""
+    most = int(sequences.starts.min()) - 1
+    beginnings = sequences.ids[:, :most]
+    alike = (beginnings == beginnings[0]).all(0)
+    return int(alike.cumprod(0).sum()) if len(beginnings) > 1 else 0

@@ -30,6 +30,8 @@ PAIRS = [
     )
 ]
 SEQUENCES = Sequences.of(PAIRS, torch.device("cpu"))
+BEGINNING = ids(45, 99)  # over a page's border
+ALIKE = Sequences.of([(BEGINNING + prompt, answer) for prompt, answer in PAIRS], torch.device("cpu"))
 SHAPES: dict[str, tuple[str, dict[str, Any], int]] = {
     "llama, rank 8": ("llama", {}, 8),
     "llama, rank 3": ("llama", {}, 3),
@@ -130,17 +132,33 @@ def test_a_gradient_of_every_row_alone_adds_up_to_that_of_the_batch(model):
         assert (part - total).norm() < 1e-5 * part.norm()
 
 
-def test_an_answers_score_has_the_same_bits_in_any_batch_and_without_a_gradient(model):
+@pytest.mark.parametrize("name", ["llama, rank 8", "qwen3, rank 7", "mistral, a window, rank 4"])
+def test_a_common_beginning_gets_the_gradient_of_all_rows(name, tmp_path):
+    family, changes, rank = SHAPES[name]
+    model = loaded(write(tmp_path, family, **changes))
+    policy = Policy(model, adapter_of(model, rank))
+    weights = torch.randn(ALIKE.mask.shape, generator=torch.Generator().manual_seed(5))
+    _, whole = gradient(policy, ALIKE, weights)
+    rows = [torch.tensor([row]) for row in range(len(PAIRS))]
+    alone = [gradient(policy, ALIKE.rows(row), weights[row])[1] for row in rows]
+    for number, part in enumerate(whole):
+        total = torch.stack([each[number] for each in alone]).sum(0)
+        # What comes down to a shared token is rounded to bfloat16 once, not row by row.
+        assert (part - total).norm() < 0.01 * part.norm()
+
+
+@pytest.mark.parametrize("sequences", [SEQUENCES, ALIKE], ids=["each its own", "a common beginning"])
+def test_an_answers_score_has_the_same_bits_in_any_batch_and_without_a_gradient(model, sequences):
     policy = Policy(model, adapter_of(model, 3))
-    whole = policy.score(SEQUENCES)
+    whole = policy.score(sequences)
     with torch.no_grad():
-        again = policy.score(SEQUENCES)
+        again = policy.score(sequences)
     for name in ("logprobs", "entropy", "states"):
         assert torch.equal(getattr(whole, name), getattr(again, name))
     assert whole.logprobs.requires_grad and not again.logprobs.requires_grad
     assert not whole.entropy.requires_grad and not whole.states.requires_grad
     for row in range(len(PAIRS)):
-        alone = policy.score(SEQUENCES.rows(torch.tensor([row])))
+        alone = policy.score(sequences.rows(torch.tensor([row])))
         assert torch.equal(alone.logprobs[0], whole.logprobs[row])
         assert torch.equal(alone.states[0], whole.states[row])
 

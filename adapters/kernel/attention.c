@@ -31,11 +31,20 @@ static void norm_heads(const Pass *p, long layer, long token) {
     }
 }
 
+// One group's key and value (d) into the page of a sequence's position
+static void write(const Pass *p, long layer, long group, long sequence, long position, const bf16 *key, const bf16 *value) {
+    const Model *m = p->model;
+    long page = p->batch->table[sequence * p->batch->table_width + position / PAGE], column = position % PAGE;
+    bf16 *keys = p->batch->cache + page_at(m, page, layer, 0, group) + 2 * column;
+    bf16 *values = p->batch->cache + page_at(m, page, layer, 1, group) + column / 2 * 2 * WIDE + column % 2;
+    for (long i = 0; i < m->head; i += 2) memcpy(keys + i * PAGE, key + i, 2 * sizeof *key);
+    for (long i = 0; i < m->head; i++) values[i / WIDE * PAGE * WIDE + i % WIDE * 2] = value[i];
+}
+
 void remember(const Pass *p, long layer, long token) {
     const Model *m = p->model;
     norm_heads(p, layer, token);
-    long d = m->head, position = p->batch->position[token], column = position % PAGE;
-    long page = table_of(p, token)[position / PAGE];
+    long d = m->head, position = p->batch->position[token];
     const float *x = p->work.wide + token * (m->heads + 2 * m->groups) * d;
     float turned[d];
     for (long head = 0; head < m->heads; head++) {
@@ -44,15 +53,14 @@ void remember(const Pass *p, long layer, long token) {
             narrow(p->work.kept[layer].query + (token * m->heads + head) * d + i, load(turned + i));
     }
     for (long group = 0; group < m->groups; group++) {
-        bf16 flat[d], *keys = p->batch->cache + page_at(m, page, layer, 0, group);
+        bf16 key[d], value[d];
         rotate(m, x + (m->heads + group) * d, position, turned);
-        for (long i = 0; i < d; i += LANES) narrow(flat + i, load(turned + i));
-        for (long i = 0; i < d; i += 2) memcpy(keys + i * PAGE + 2 * column, flat + i, 2 * sizeof *flat);
-        bf16 *values = p->batch->cache + page_at(m, page, layer, 1, group);
-        const float *value = x + (m->heads + m->groups + group) * d;
-        for (long i = 0; i < d; i += LANES) narrow(flat + i, load(value + i));
-        for (long i = 0; i < d; i++)
-            values[i / WIDE * PAGE * WIDE + column / 2 * 2 * WIDE + i % WIDE * 2 + column % 2] = flat[i];
+        for (long i = 0; i < d; i += LANES) {
+            narrow(key + i, load(turned + i));
+            narrow(value + i, load(x + (m->heads + m->groups + group) * d + i));
+        }
+        long own = p->batch->sequence[token], last = token < p->batch->shared ? p->batch->sequences - 1 : own;
+        for (long sequence = own; sequence <= last; sequence++) write(p, layer, group, sequence, position, key, value);
     }
 }
 

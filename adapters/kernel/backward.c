@@ -1,29 +1,37 @@
 // Backward through the same pass: what a change of the answers' log-probabilities asks of the adapter's A and B.
 //
 // The frozen weights get no gradient, so each linear layer costs one product (with the weight transposed) and four thin
-// ones. All tokens use one adapter; a sequence's tokens lie side by side, from position 0 on.
+// ones. All tokens use one adapter; a sequence's tokens lie side by side, from position 0 on, or
+// from where the beginning that all sequences share ends.
 
 #include "backward.h"
 #include "attention_back.h"
+#include "factors.h"
 #include "forward.h"
 #include "team.h"
 
 #include <stdlib.h>
 
-typedef struct {
-    const Pass *pass;
-    const float *weight;
-    float scale;
-    float *grads;
-    const int32_t *first;  // (sequences + 1,) each sequence's first token
-} Back;
-
-static const Linear *linear_of(const Pass *p, long layer, int module) { return &p->model->layer[layer].linear[module]; }
 static const bf16 *adapter_of(const Pass *p) { return p->batch->adapters + (p->batch->slot[0] - 1) * p->batch->adapter_size; }
 
 // (T, R') of each module
 static float *dlow_of(const Pass *p, long token, int module) {
     return p->work.dlow + (token * MODULES + module) * even(p->model->rank);
+}
+
+// low (rows, 16 parts of a sum) = some of B's columns · dy; panels of B are `step` numbers apart
+INLINE void shrunk(const int rows, long outputs, const bf16 *b, long step, const bf16 *dy, f32v low[8]) {
+    for (int r = 0; r < rows; r++) low[r] = all(0);
+    for (long n = 0; n < outputs; n += LANES) {
+        f32v d = widen(dy + n);
+        const bf16 *at = b + n / WIDE * step + n % WIDE * 2;
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r += 2) {
+            u32v both = load_pairs(at + r * WIDE);
+            low[r] += (f32v)(both << 16) * d;
+            low[r + 1] += (f32v)(both & 0xffff0000u) * d;
+        }
+    }
 }
 
 // dlow (R') = (scale · B)ᵀ · dy (N)
@@ -32,16 +40,13 @@ static void shrink_back(const Pass *p, long layer, int module, long token, const
     const Linear *w = linear_of(p, layer, module);
     long rank = even(m->rank);
     const bf16 *b = adapter_of(p) + adapter_at(m, layer, module) + down_size(m, w);
-    for (long r = 0; r < rank; r += 2) {
-        f32v one = all(0), two = all(0);
-        for (long n = 0; n < w->outputs; n += LANES) {
-            u32v both = load_pairs(b + n / WIDE * rank * WIDE + r * WIDE + n % WIDE * 2);
-            f32v d = widen(dy + n);
-            one += (f32v)(both << 16) * d;
-            two += (f32v)(both & 0xffff0000u) * d;
-        }
-        dlow_of(p, token, module)[r] = sum(one);
-        dlow_of(p, token, module)[r + 1] = sum(two);
+    float *dlow = dlow_of(p, token, module);
+    for (long r0 = 0; r0 < rank; r0 += 8) {
+        f32v low[8];
+        int rows = rank - r0 < 8 ? (int)(rank - r0) : 8;
+        if (rows == 8) shrunk(8, w->outputs, b + r0 * WIDE, rank * WIDE, dy, low);
+        else shrunk(rows, w->outputs, b + r0 * WIDE, rank * WIDE, dy, low);
+        for (int r = 0; r < rows; r++) dlow[r0 + r] = sum(low[r]);
     }
 }
 
@@ -52,68 +57,18 @@ static void linear_back(const Pass *p, long layer, int module, Piece piece, cons
     const bf16 *a = adapter_of(p) + adapter_at(m, layer, module) + piece.panel * WIDE;
     product(piece.to - piece.from, dy + piece.from * dy_step, dy_step, w->back + piece.panel * WIDE * w->outputs,
             w->outputs / 2, dx, WIDE, add);
+    float down[m->rank][WIDE];
+    for (long r = 0; r < m->rank; r++)
+        for (long i = 0; i < WIDE; i += LANES) store(down[r] + i, widen(a + r * w->inputs + i));
     for (long t = piece.from; t < piece.to; t++, dx += WIDE) {
         f32v left = load(dx), right = load(dx + LANES);
+        const float *dlow = dlow_of(p, t, module);
         for (long r = 0; r < m->rank; r++) {
-            f32v low = all(dlow_of(p, t, module)[r]);
-            left += low * widen(a + r * w->inputs);
-            right += low * widen(a + r * w->inputs + LANES);
+            left += dlow[r] * load(down[r]);
+            right += dlow[r] * load(down[r] + LANES);
         }
         store(dx, left);
         store(dx + LANES, right);
-    }
-}
-
-// out (8 rows of the rank, 32 columns) = Σ over tokens of thin[t][r] · x[t][column]
-static void outer(long tokens, const float *thin, long thin_step, const bf16 *x, long x_step, float out[8][WIDE]) {
-    f32v left[8], right[8];
-    for (int r = 0; r < 8; r++) left[r] = right[r] = all(0);
-    for (long t = 0; t < tokens; t++) {
-        f32v one = widen(x + t * x_step), two = widen(x + t * x_step + LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < 8; r++) {
-            left[r] += one * thin[t * thin_step + r];
-            right[r] += two * thin[t * thin_step + r];
-        }
-    }
-    for (int r = 0; r < 8; r++) {
-        store(out[r], left[r]);
-        store(out[r] + LANES, right[r]);
-    }
-}
-
-static float *grad_of(const Back *back, long layer, int module) {
-    const Model *m = back->pass->model;
-    float *at = back->grads;
-    for (long l = 0; l <= layer; l++)
-        for (int i = 0; i < (l < layer ? MODULES : module); i++)
-            at += m->rank * (m->layer[l].linear[i].inputs + m->layer[l].linear[i].outputs);
-    return at;
-}
-
-static long grad_pieces(const Pass *p, int module) {
-    const Linear *w = linear_of(p, 0, module);
-    return PANELS(w->inputs) + PANELS(w->outputs);
-}
-
-// 32 columns of dA = dlowᵀ · x, or 32 rows of dB = scale · dyᵀ · low
-static void grad(const Back *back, long layer, int module, long number, const bf16 *x, long x_step, const bf16 *dy,
-                 long dy_step) {
-    const Pass *p = back->pass;
-    const Model *m = p->model;
-    const Linear *w = linear_of(p, layer, module);
-    long rank = m->rank, row = MODULES * even(rank), tokens = p->batch->tokens;
-    int down = number < PANELS(w->inputs);
-    long panel = down ? number : number - PANELS(w->inputs), width = down ? w->inputs : w->outputs;
-    long count = width - panel * WIDE < WIDE ? width - panel * WIDE : WIDE;
-    float *to = grad_of(back, layer, module) + (down ? panel * WIDE : rank * w->inputs + panel * WIDE * rank);
-    for (long r0 = 0; r0 < rank; r0 += 8) {
-        float out[8][WIDE];
-        const float *thin = (down ? p->work.dlow : p->work.low) + module * even(rank) + r0;
-        outer(tokens, thin, row, (down ? x + panel * WIDE : dy + panel * WIDE), down ? x_step : dy_step, out);
-        for (long r = r0; r < rank && r < r0 + 8; r++)
-            for (long i = 0; i < count; i++)
-                to[down ? r * w->inputs + i : i * rank + r] = down ? out[r - r0][i] : out[r - r0][i] * back->scale;
     }
 }
 
@@ -200,12 +155,22 @@ static void output_back(const Pass *p, long layer, long number, float *tile) {
         for (long i = 0; i < WIDE; i += LANES) narrow(p->work.dattended + t * wide + piece.panel * WIDE + i, load(tile + i));
 }
 
+// What the other sequences ask of a shared token's keys and values
+static void add_others(const Pass *p, long token, float *own) {
+    long pair = 2 * p->model->groups * p->model->head;
+    for (long sequence = 1; sequence < p->batch->sequences; sequence++) {
+        const float *theirs = p->work.dshared + ((sequence - 1) * p->batch->shared + token) * pair;
+        for (long i = 0; i < pair; i += LANES) store(own + i, load(own + i) + load(theirs + i));
+    }
+}
+
 // Rotate back, round, and take the products with B of q, k and v
 static void remember_back(const Pass *p, long layer, long token) {
     const Model *m = p->model;
     long d = m->head, row = (m->heads + 2 * m->groups) * d, half = d / 2, position = p->batch->position[token];
     const float *cosine = m->cosine + position * half, *sine = m->sine + position * half;
     float *x = p->work.wide + token * row;
+    if (token < p->batch->shared) add_others(p, token, x + m->heads * d);
     for (long head = 0; head < m->heads + m->groups; head++, x += d) {
         for (long i = 0; i < half; i++) {
             float one = x[i], two = x[i + half];

@@ -63,6 +63,7 @@ INLINE long page_at(const Model *m, long page, long layer, int value, long group
 
 typedef struct {
     int64_t tokens, wanted, table_width, sequences;
+    int64_t shared;  // the first tokens, of sequence 0, begin every other sequence too: these hold only what follows
     const int32_t *id, *position, *sequence, *slot;  // (T,)
     const int32_t *table;                            // (sequences, table_width) pages
     const int32_t *want;                             // (wanted,) tokens whose states are asked for

@@ -57,6 +57,15 @@ INLINE void narrow(bf16 *to, f32v v) {  // to the nearest, ties to even
 #endif
 }
 
+// first[i], second[i] side by side for sixteen i
+INLINE void store_pairs(bf16 *to, const bf16 *first, const bf16 *second) {
+    bf16v one, two;
+    memcpy(&one, first, sizeof one);
+    memcpy(&two, second, sizeof two);
+    u32v pairs = __builtin_convertvector(one, u32v) | __builtin_convertvector(two, u32v) << 16;
+    memcpy(to, &pairs, sizeof pairs);
+}
+
 INLINE bf16 narrow_one(float number) {
     bf16 out[LANES];
     narrow(out, all(number));

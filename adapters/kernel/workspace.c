@@ -58,6 +58,7 @@ static size_t lay(Pass *pass, char *base) {
         TAKE(w->dnarrow, tokens * widest);
         TAKE(w->dh, tokens * m->hidden);
         TAKE(w->dattended, tokens * wide);
+        TAKE(w->dshared, (b->sequences - 1) * b->shared * 2 * m->groups * m->head);
         TAKE(w->dgate, tokens * m->inner);
         TAKE(w->dup, tokens * m->inner);
         TAKE(w->low, tokens * MODULES * rank);

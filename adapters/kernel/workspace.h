@@ -27,6 +27,7 @@ typedef struct {
     bf16 *dnarrow;    // (T, D) or (T, (H + 2 G) · d) what comes from above
     float *dh;        // (T, D) of a normed state
     bf16 *dattended;  // (T, H · d)
+    float *dshared;   // (sequences - 1, shared, 2 G · d) what all but the first ask of the keys and values of their beginning
     bf16 *dgate, *dup;  // (T, F)
     float *low, *dlow;  // (T, MODULES, R')
     bf16 *dlogits;    // (wanted, V)
