@@ -1,12 +1,13 @@
 """Chat and rounds see each other across processes, crashes included, and share the threads when both are there."""
 
+import fcntl
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 
-from service import cores
 from service.cores import FEW, ChatCores, Mark, RoundCores
 
 SHOW = """
@@ -30,11 +31,13 @@ class Other:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
-        assert self.process.stdout.readline() == "shown\n"
+        assert self.process.stdin and self.process.stdout
+        self.says, self.hears = self.process.stdout, self.process.stdin
+        assert self.says.readline() == "shown\n"
 
     def show(self, on):
-        self.process.stdin.write("on\n" if on else "off\n")
-        assert self.process.stdout.readline() == "done\n"
+        self.hears.write("on\n" if on else "off\n")
+        assert self.says.readline() == "done\n"
 
     def kill(self):
         self.process.kill()
@@ -53,7 +56,7 @@ def both(tmp_path, monkeypatch):
     """The API's part and a trainer's, of five threads each; and the trainer's clock."""
     clock = [100.0]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
-    monkeypatch.setattr(cores.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     chat = ChatCores(tmp_path)
     yield chat, RoundCores(tmp_path), clock
     chat.close()
@@ -94,9 +97,9 @@ def test_looking_leaves_nothing_behind_and_several_may_show(tmp_path, other):
 
 def test_a_mark_that_could_not_be_shown_is_shown_the_next_time(tmp_path):
     mark, looks, third = (Mark(tmp_path / "mark.lock") for _ in range(3))
-    assert looks._lock(cores.fcntl.LOCK_EX)  # in the middle of looking, and put off its core there
+    assert looks._lock(fcntl.LOCK_EX)  # in the middle of looking, and put off its core there
     mark.show(True)  # does not wait for it
-    cores.fcntl.flock(looks._handle, cores.fcntl.LOCK_UN)
+    fcntl.flock(looks._handle, fcntl.LOCK_UN)
     assert not third.seen()
     mark.show(True)
     assert third.seen()
