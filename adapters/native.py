@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import c_float, c_int64, c_void_p
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +77,8 @@ class Native:
         self.library = kernels(report)
         for name in ("adapter_size", "page_size", "forward", "backward", "draw"):
             getattr(self.library, f"thumbtune_{name}").restype = c_int64
+        # Asked before every pass, as the cores may be shared: no sum depends on how many threads there are.
+        self.threads: Callable[[], int] = torch.get_num_threads
         self.network = network
         self.kept: list[Tensor] = []  # what the structures point into
         decoder = network.base_model
@@ -123,7 +125,7 @@ class Native:
         """The same from float32 A and B of every module, in the order of `names`."""
         pointers = (c_void_p * len(factors))(*(factor.data_ptr() for factor in factors))
         with ONE_PASS:
-            self.model.rank, self.model.threads = rank, torch.get_num_threads()
+            self.model.rank, self.model.threads = rank, self.threads()
             self._call(
                 "pack_adapter", ctypes.byref(self.model), pointers, c_float(scale), c_void_p(slot.data_ptr())
             )
@@ -171,7 +173,7 @@ class Native:
             adapter_size=adapters.shape[1] if adapters is not None else 0, **pointers,
         )  # fmt: skip
         with ONE_PASS:
-            self.model.rank, self.model.threads = rank, torch.get_num_threads()
+            self.model.rank, self.model.threads = rank, self.threads()
             number = self._call("forward", ctypes.byref(self.model), ctypes.byref(batch))
         if number < 0:
             raise MemoryError("there is no memory for a pass of the model")
@@ -198,7 +200,7 @@ class Native:
         tokens = torch.empty(len(samplings), dtype=torch.long)
         logprobs, entropy = torch.empty(2, len(samplings))
         failed = self._call("draw", ctypes.byref(Draws(
-            len(samplings), logits.shape[1], torch.get_num_threads(), logits.data_ptr(),
+            len(samplings), logits.shape[1], self.threads(), logits.data_ptr(),
             *(each.data_ptr() for each in (*numbers, uniform)), ctypes.addressof(marks),
             tokens.data_ptr(), logprobs.data_ptr(), entropy.data_ptr(),
         )))  # fmt: skip

@@ -79,15 +79,24 @@ class _Inbox:
 
 
 class Generation:
-    """See the module. `max_waiting` answers may wait beside the engine's rows; more are `Busy`."""
+    """See the module. `max_waiting` answers may wait beside the engine's rows; more are `Busy`.
+
+    `tell` hears from the thread, after every step, how many answers the engine has.
+    """
 
     def __init__(
-        self, engine: Engine, decode: Callable[[Sequence[int]], str], max_waiting: int, metrics: Metrics
+        self,
+        engine: Engine,
+        decode: Callable[[Sequence[int]], str],
+        max_waiting: int,
+        metrics: Metrics,
+        tell: Callable[[int], None],
     ) -> None:
         self._engine = engine
         self._decode = decode
         self._limit = engine.rows + max_waiting
         self._metrics = metrics
+        self._tell = tell
         self._inbox = _Inbox()
         self._rows: dict[str, _Row] = {}  # the thread's
         self._flights: set[Answers] = set()  # the event loop's
@@ -194,6 +203,7 @@ class Generation:
             if not self._inbox.closed:  # it has failed: nobody is to wait for what will not come
                 assert self._loop is not None
                 self._loop.call_soon_threadsafe(self._abandon)
+            self._tell(0)
 
     def _serve(self) -> None:
         while True:
@@ -202,8 +212,10 @@ class Generation:
             if self._inbox.closed:
                 return
             self._deliver(self._step())
-            self._metrics.running.set(len(self._engine.running))
-            self._metrics.waiting.set(len(self._engine.waiting))
+            running, waiting = len(self._engine.running), len(self._engine.waiting)
+            self._metrics.running.set(running)
+            self._metrics.waiting.set(waiting)
+            self._tell(running + waiting)
 
     def _step(self) -> list[tuple[Answers, Piece]]:
         try:

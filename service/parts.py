@@ -24,6 +24,7 @@ from feedback.ratings import Ratings
 from feedback.rounds import Rounds
 from service.auth import Accounts, AdminKey
 from service.base_model import load_model
+from service.cores import ChatCores
 from service.endings import Endings
 from service.generation import Generation
 from service.metrics import Metrics
@@ -93,6 +94,10 @@ def assemble(settings: Settings) -> Parts:
         shape = model.lora_shape(settings.rank, settings.alpha)
         store = AdapterStore(settings.folder / "adapters", Base(model.name, model.digest), settings.keep)
         slots = Slots(model, shape, store.load, settings.slots)
+        cores = ChatCores(settings.folder)
+        held.callback(cores.close)
+        if model.native is not None:
+            model.native.threads = cores.threads
         engine = Engine(model, slots, settings.rows, settings.cache_tokens)
         metrics.durability_strong.set(promised.level == "strong")
         parts = Parts(
@@ -109,7 +114,7 @@ def assemble(settings: Settings) -> Parts:
             store=store,
             model=model,
             shape=shape,
-            generation=Generation(engine, model.decode, settings.max_waiting, metrics),
+            generation=Generation(engine, model.decode, settings.max_waiting, metrics, cores.tell),
             planner=Planner(settings, model, store),
             endings=Endings(messages, presence),
             metrics=metrics,

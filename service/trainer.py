@@ -20,6 +20,7 @@ from feedback.instance import check_instance
 from feedback.trainer import Progress, RoundConfig, run_round
 from service.attempt import Learn, Records, Task
 from service.base_model import load_model
+from service.cores import RoundCores
 from service.settings import Settings
 from service.starting import redis_url
 from service.worker import Habits, Worker
@@ -71,6 +72,9 @@ def _redis(settings: Settings, stop: threading.Event) -> Store | None:
 def _learner(settings: Settings) -> tuple[AdapterStore, Learn]:
     """The store of the base model's adapters, and what learns one round on that model."""
     model = load_model(settings)
+    cores = RoundCores(settings.folder)
+    if model.native is not None:
+        model.native.threads = cores.threads
     store = AdapterStore(settings.folder / "adapters", Base(model.name, model.digest), settings.keep)
     config = RoundConfig(
         rank=settings.rank,
@@ -81,9 +85,12 @@ def _learner(settings: Settings) -> tuple[AdapterStore, Learn]:
     )
 
     def learn(task: Task, report: Callable[[Progress], None], stop: Callable[[], None]) -> Candidate:
-        return run_round(
-            model, store, task.uid, task.examples, start=task.start, seed=task.seed, config=config,
-            report=report, stop=stop,
-        )  # fmt: skip
+        try:
+            return run_round(
+                model, store, task.uid, task.examples, start=task.start, seed=task.seed, config=config,
+                report=report, stop=stop,
+            )  # fmt: skip
+        finally:
+            cores.rest()
 
     return store, learn

@@ -62,8 +62,8 @@ def ask(id, text, stops=(), uid="u"):
 
 
 @asynccontextmanager
-async def generating(engine, max_waiting=2):
-    generation = Generation(engine, letters, max_waiting, Metrics())
+async def generating(engine, max_waiting=2, tell=lambda rows: None):
+    generation = Generation(engine, letters, max_waiting, Metrics(), tell)
     generation.start()
     try:
         yield generation
@@ -100,6 +100,18 @@ def test_answers_come_whole_and_a_stop_string_frees_the_row(per_step):
         assert not engine.running
 
     run(test)(per_step=per_step)
+
+
+def test_somebody_is_told_after_every_step_how_many_answers_there_are():
+    told = []
+
+    async def test():
+        async with generating(Script(), tell=told.append) as generation:
+            await read(generation.submit([ask("a", "hey"), ask("b", "you there")]))
+
+    asyncio.run(test())
+    assert max(told) == 2 and told[-1] == 0
+    assert [rows for at, rows in enumerate(told) if rows != told[at - 1]] in ([2, 1, 0], [1, 2, 1, 0])
 
 
 def test_an_engine_that_refuses_tells_the_one_who_asked():

@@ -201,6 +201,16 @@ def test_any_number_of_threads_computes_the_same_bits(folder):
     assert all(torch.equal(each, found[0]) for each in found)
 
 
+def test_the_number_of_threads_may_change_with_every_pass(folder, monkeypatch):
+    model = loaded(folder)
+    adapter = adapter_of(model, 3)
+    alone = kernel_logits(model, IDS, adapter)
+    for threads in (1, 2, 7, 1):
+        monkeypatch.setattr(model.native, "threads", lambda threads=threads: threads)
+        assert torch.equal(kernel_logits(model, IDS, adapter), alone)
+        assert model.native.model.threads == threads
+
+
 @pytest.mark.skipif(
     platform.machine() != "x86_64" or not shutil.which("cc"), reason="flags of gcc and clang on x86"
 )

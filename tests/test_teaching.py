@@ -87,6 +87,19 @@ def test_scores_and_gradients_are_those_of_float32(name, tmp_path):
     assert float(one @ other / (other @ other)) == pytest.approx(1, abs=0.03)  # seen: 0.993 to 1.019
 
 
+def test_a_gradient_is_the_same_whatever_threads_are_asked_for_between_it_and_its_pass(folder):
+    model = loaded(folder)
+    native, policy = model.native, Policy(model, adapter_of(model, 5))
+    right = gradient(policy, SEQUENCES, 1.0)[1]
+    slot = torch.empty(native.adapter_size(5), dtype=torch.bfloat16)
+    native.threads = lambda: 1
+    total = policy.score(SEQUENCES).logprobs.sum()
+    native.threads = lambda: 64  # their scratch is more than the pass was given
+    native.pack(adapter_of(model, 5), slot)
+    for one, other in zip(torch.autograd.grad(total, policy.parameters()), right, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_scores_change_along_the_gradient_as_it_says(model):
     """Central differences at two distances; their mixture (Richardson) leaves errors of the fifth order alone."""
     policy = Policy(model, adapter_of(model, 5))

@@ -23,7 +23,7 @@ void thumbtune_pack_adapter(const Model *model, const float *const *factors, flo
 // The pass's number, or -1 if there is no memory for it
 int64_t thumbtune_forward(const Model *model, const Batch *batch) {
     int64_t number = ++passes;  // whatever comes of it, no gradient of an earlier pass can be taken any more
-    last = (Pass){.model = model, .batch = batch};
+    last = (Pass){.model = model, .batch = batch, .threads = model->threads};
     return forward(&last) ? -1 : number;
 }
 

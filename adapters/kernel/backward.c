@@ -299,5 +299,5 @@ void backward(Pass *pass, const float *weight, float scale, float *grads) {
     for (long t = b->tokens - 1; t >= 0; t--) first[b->sequence[t]] = (int32_t)t;
     first[b->sequences] = (int32_t)b->tokens;
     Back back = {pass, weight, scale, grads, first};
-    team_run(run, &back, (int)pass->model->threads);
+    team_run(run, &back, (int)pass->threads);
 }

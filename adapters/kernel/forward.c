@@ -268,6 +268,6 @@ int forward(Pass *pass) {
         if (pass->batch->position[t] >= longest) longest = pass->batch->position[t] + 1;
     pass->longest = ROUND_UP(longest, PAGE);
     if (workspace_lay(pass)) return -1;
-    team_run(run, pass, (int)pass->model->threads);
+    team_run(run, pass, (int)pass->threads);
     return 0;
 }

@@ -35,8 +35,8 @@ static size_t lay(Pass *pass, char *base) {
     TAKE(w->inner, tokens * m->inner);
     TAKE(w->final, b->wanted * m->hidden);
     TAKE(w->logits, b->target ? b->wanted * m->vocabulary : 0);
-    TAKE(w->scores, m->threads * 2 * repeats * pass->longest);
-    TAKE(w->tiles, m->threads * tile_size(m));
+    TAKE(w->scores, pass->threads * 2 * repeats * pass->longest);
+    TAKE(w->tiles, pass->threads * tile_size(m));
     for (long layer = 0; layer < m->layers; layer++) {
         Kept *kept = base ? &w->kept[layer] : &(Kept){0};
         if (layer && !b->keep) {
@@ -64,7 +64,7 @@ static size_t lay(Pass *pass, char *base) {
         TAKE(w->low, tokens * MODULES * rank);
         TAKE(w->dlow, tokens * MODULES * rank);
         TAKE(w->dlogits, b->wanted * ROUND_UP(m->vocabulary, 2));
-        TAKE(w->grown, m->threads * grown_size(m, pass->longest));
+        TAKE(w->grown, pass->threads * grown_size(m, pass->longest));
     }
     return cursor.at;
 }

@@ -40,6 +40,7 @@ enum { ROWS = 192 };  // rows of one piece of a product: they and a panel stay i
 typedef struct {
     const Model *model;
     const Batch *batch;
+    long threads;  // a gradient runs on as many as its own pass: their scratch is laid out once
     Workspace work;
     long longest;  // positions of the longest sequence, rounded up to pages
 } Pass;
