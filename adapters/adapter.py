@@ -94,7 +94,7 @@ class Adapter:
         }
         tensors = {}
         for path, pair in self.weights.items():
-            for name, matrix in zip(_peft_names(path), pair, strict=True):
+            for name, matrix in zip(peft_names(path), pair, strict=True):
                 tensors[name] = matrix.detach().to("cpu", torch.float32, copy=True).contiguous()
         return config, tensors
 
@@ -108,13 +108,13 @@ class Adapter:
         rank, alpha = _check_config(config)
         if rank != shape.rank:
             raise BadAdapter(f"the adapter has rank {rank}, this service's have rank {shape.rank}")
-        _same_names(set(tensors), {name for path in shape.modules for name in _peft_names(path)}, "tensor")
+        _same_names(set(tensors), {name for path in shape.modules for name in peft_names(path)}, "tensor")
         for name, tensor in tensors.items():
             if not tensor.is_floating_point():
                 raise BadAdapter(f"{_short(name)} holds {tensor.dtype}, not floating point numbers")
         weights = {}
         for path in shape.modules:
-            a, b = (tensors[name].to(torch.float32) for name in _peft_names(path))
+            a, b = (tensors[name].to(torch.float32) for name in peft_names(path))
             weights[path] = (a, b if alpha == shape.alpha else b * (alpha / shape.alpha))
         adapter = Adapter(shape, weights)
         adapter.check()
@@ -127,7 +127,7 @@ def shape_in_peft(config: dict[str, Any], tensors: dict[str, Tensor]) -> LoraSha
     modules = {}
     for name in tensors:
         path = name.removeprefix(PREFIX).removesuffix(".lora_A.weight")
-        a, b = (tensors.get(n) for n in _peft_names(path))
+        a, b = (tensors.get(n) for n in peft_names(path))
         if a is not None and b is not None and a.dim() == b.dim() == 2:
             modules[path] = (b.shape[0], a.shape[1])
     if not modules:
@@ -135,8 +135,18 @@ def shape_in_peft(config: dict[str, Any], tensors: dict[str, Tensor]) -> LoraSha
     return LoraShape(rank, alpha, modules)
 
 
-def _peft_names(path: str) -> tuple[str, str]:
+def peft_names(path: str) -> tuple[str, str]:
+    """What PEFT calls A and B of a module."""
     return f"{PREFIX}{path}.lora_A.weight", f"{PREFIX}{path}.lora_B.weight"
+
+
+def check_numbers(name: str, numbers: Tensor) -> None:
+    """Raises `BadAdapter` if one of them is none that a model can use."""
+    low, high = (edge.item() for edge in numbers.aminmax())  # both NaN if one number is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise BadAdapter(f"{name} holds NaN or infinite numbers")
+    if max(-low, high) > MAX_WEIGHT:
+        raise BadAdapter(f"{name} holds numbers beyond ±{MAX_WEIGHT:g}")
 
 
 def _check_config(config: dict[str, Any]) -> tuple[int, float]:
@@ -170,11 +180,7 @@ def _same_names(given: set[str], wanted: set[str], noun: str) -> None:
 def _check_matrix(name: str, matrix: Tensor, shape: tuple[int, int]) -> None:
     if tuple(matrix.shape) != shape:
         raise BadAdapter(f"{name} has shape {tuple(matrix.shape)}, it must be {shape}")
-    low, high = (edge.item() for edge in matrix.aminmax())  # both NaN if one number is
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise BadAdapter(f"{name} holds NaN or infinite numbers")
-    if max(-low, high) > MAX_WEIGHT:
-        raise BadAdapter(f"{name} holds numbers beyond ±{MAX_WEIGHT:g}")
+    check_numbers(name, matrix)
 
 
 def _short(value: object) -> str:

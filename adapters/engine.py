@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import nan
 from typing import Any, Literal, Protocol
 
@@ -155,12 +156,15 @@ class Engine:
         return failed + self._emit(runs, logits[: len(runs)])
 
     def _admit(self) -> list[Token]:
-        """Requests in order of arrival, while there is room; beside rows that decode, one adapter is loaded a step."""
+        """Requests in order of arrival, while there is room; beside rows that decode, a step loads one adapter at
+        most, and waits for none that is still being fetched."""
         failed = []
         loaded, beside_others = self.slots.writes, any(run.made for run in self.running.values())
+        self.slots.expect(request.owner for request in islice(self.waiting, self.rows))
         while self.waiting and len(self.running) < self.rows:
             request = self.waiting[0]
-            if beside_others and self.slots.writes != loaded and not self.slots.holds(request.owner):
+            at_hand = self.slots.ready if self.slots.writes == loaded else self.slots.holds
+            if beside_others and not at_hand(request.owner):
                 break
             if self.running and self._room_for(request) < 0:
                 break

@@ -1,22 +1,26 @@
 """Which (user, version) sits in which slot of the stacked layers.
 
-Knows slots, pins and what was used last; knows nothing of rows, prompts or files beyond asking the store. Slot 0 is
-the base model and never given away. A slot's key is a user AND a version, so that a newly published version never
-answers with the weights of the one before it: what is in a slot never changes while the key stands.
+Knows slots, pins and what was used last; knows nothing of rows, prompts or files: `fetching.py` brings adapters.
+Slot 0 is the base model and never given away. A slot's key is a user AND a version, so that a newly published version
+never answers with the weights of the one before it: what is in a slot never changes while the key stands.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 from torch import Tensor
 
 from adapters.adapter import Adapter, BadAdapter, LoraShape
 from adapters.arena import arena
+from adapters.fetching import Fetching
 from adapters.model import BaseModel
 
 Owner = tuple[str, int]  # (uid, version)
+
+AHEAD = 2  # adapters fetched before their rows are free: one a step is loaded beside others, and each takes memory
 
 
 class NoFreeSlot(Exception):
@@ -32,7 +36,7 @@ class Slots:
         """`load(uid, version)` gives an adapter or raises; `count` slots beside slot 0."""
         self.model = model
         self.shape = shape
-        self.load = load
+        self.fetching = Fetching(load)
         self.free = list(range(count, 0, -1))
         self.held: OrderedDict[Owner, int] = OrderedDict()  # oldest use first
         self.pins: dict[Owner, int] = {}
@@ -48,6 +52,15 @@ class Slots:
     def holds(self, owner: Owner | None) -> bool:
         """Whether `owner` needs no loading."""
         return owner is None or owner[1] == 0 or owner in self.held
+
+    def ready(self, owner: Owner | None) -> bool:
+        """Whether `pin` need not wait for the disk."""
+        return self.holds(owner) or (owner is not None and self.fetching.done(owner))
+
+    def expect(self, owners: Iterable[Owner | None]) -> None:
+        """Fetch the first few that no slot holds; `owners`: of whom will be pinned next, in this order."""
+        missing = dict.fromkeys(owner for owner in owners if owner is not None and not self.holds(owner))
+        self.fetching.expect(list(islice(missing, AHEAD)))
 
     def pin(self, owner: Owner | None) -> int:
         """The slot that holds `owner` (version 0 or None: the base model), kept in place until `unpin`.
@@ -71,7 +84,9 @@ class Slots:
             del self.pins[owner]
 
     def forget(self, uid: str) -> None:
-        """A user's adapters leave their slots; those that a row uses stay until others need the room."""
+        """A user's adapters leave their slots, and nothing fetched is kept; those that a row uses stay until others
+        need the room."""
+        self.fetching.forget(uid)
         for owner in [owner for owner in self.held if owner[0] == uid and owner not in self.pins]:
             slot = self.held.pop(owner)
             self.free.append(slot)
@@ -92,7 +107,7 @@ class Slots:
     def _fill(self, owner: Owner) -> None:
         if not self.free and all(other in self.pins for other in self.held):
             raise NoFreeSlot
-        adapter = self.load(*owner)  # may raise, and so may the check: nothing has left its slot yet
+        adapter = self.fetching.take(owner)  # may raise, and so may the check: nothing has left its slot yet
         self._check(adapter)
         slot = self._vacate()
         self._write(slot, adapter)

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,8 @@ import safetensors.torch
 from torch import Tensor
 
 from adapters import disk
-from adapters.adapter import Adapter, BadAdapter, shape_in_peft
+from adapters.adapter import Adapter, BadAdapter
+from adapters.layout import adapter_in
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 LEARNER, MANIFEST = "learner.safetensors", "manifest.json"
@@ -148,9 +150,7 @@ def read_adapter(folder: Path) -> Adapter:
     """The adapter, its files checked by digest. Raises `Damaged`."""
     files = read_manifest(folder).files
     try:
-        config = json.loads(_read(folder, CONFIG, files))
-        tensors = safetensors.torch.load(_read(folder, WEIGHTS, files))
-        return Adapter.from_peft(config, tensors, shape_in_peft(config, tensors))
+        return adapter_in(bytes(_read(folder, CONFIG, files)), _read(folder, WEIGHTS, files))
     except (ValueError, safetensors.SafetensorError, BadAdapter) as error:
         raise Damaged(f"no adapter in it: {error}") from error
 
@@ -158,7 +158,7 @@ def read_adapter(folder: Path) -> Adapter:
 def read_peft_files(folder: Path) -> dict[str, bytes]:
     """PEFT's two files as they are, checked by digest. Raises `Damaged`."""
     files = read_manifest(folder).files
-    return {name: _read(folder, name, files) for name in (CONFIG, WEIGHTS)}
+    return {name: bytes(_read(folder, name, files)) for name in (CONFIG, WEIGHTS)}
 
 
 def read_learner(folder: Path) -> Learner | None:
@@ -166,7 +166,7 @@ def read_learner(folder: Path) -> Learner | None:
     files = read_manifest(folder).files
     if LEARNER not in files:
         return None
-    data = _read(folder, LEARNER, files)
+    data = bytes(_read(folder, LEARNER, files))
     return safetensors.torch.load(data), json.loads(metadata(data)["learner"])
 
 
@@ -177,17 +177,23 @@ def metadata(data: bytes) -> dict[str, str]:
     return found
 
 
-def _read(folder: Path, name: str, files: dict[str, str]) -> bytes:
+def _read(folder: Path, name: str, files: dict[str, str]) -> bytearray:
     data = _bytes_of(folder / name)
     if _sha256(data) != files.get(name):
         raise Damaged(f"{name} is not what was written")
     return data
 
 
-def _bytes_of(path: Path) -> bytes:
-    """Raises `Damaged` if the file is lost; what passes (too many open files, no permission) stays an `OSError`."""
+def _bytes_of(path: Path) -> bytearray:
+    """Raises `Damaged` if the file is lost; what passes (too many open files, no permission) stays an `OSError`.
+
+    Memory of its own, which tensors may look into: PyTorch takes no bytes that cannot be written.
+    """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = bytearray(os.fstat(file.fileno()).st_size)
+            file.readinto(data)
+        return data
     except OSError as error:
         if error.errno not in LOST:
             raise
@@ -213,5 +219,5 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _sha256(data: bytes) -> str:
+def _sha256(data: bytes | bytearray) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -3,7 +3,8 @@
 Knows a real adapter store with 1,024 users, and 64 slots among which they take turns; answers are of different lengths,
 so that rows end, and adapters are loaded, at any time. Does not know how the engine loads one.
 
-    load  from the wish for an adapter that no slot holds until it lies in one: read, checked, packed
+    load  from the wish for an adapter that no slot holds until it lies in one: read, checked, packed; but not the time
+          for which it is there and waits for a row to be free
     gap   between two tokens of the same answer
 """
 
@@ -13,10 +14,12 @@ import itertools
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from adapters.adapter import Adapter, LoraShape
 from adapters.engine import Engine, Request
 from adapters.model import BaseModel
 from adapters.slots import Owner, Slots
@@ -34,15 +37,35 @@ DRAWN = 32  # adapters that differ; further users have copies of their files
 class TimedSlots(Slots):
     """Slots that note how long each adapter took to come."""
 
-    seconds: list[float]
+    def __init__(
+        self, model: BaseModel, shape: LoraShape, load: Callable[[str, int], Adapter], count: int
+    ) -> None:
+        super().__init__(model, shape, self._timed, count)
+        self.from_disk = load
+        self.wished: dict[Owner, float] = {}
+        self.fetched: dict[Owner, float] = {}
+        self.seconds: list[float] = []
+
+    def expect(self, owners: Iterable[Owner | None]) -> None:
+        super().expect(owners)
+        for owner in self.fetching.coming:
+            self.wished.setdefault(owner, time.perf_counter())
 
     def pin(self, owner: Owner | None) -> int:
-        there = owner is None or owner in self.held
-        began = time.perf_counter()
+        if owner is None or self.holds(owner):
+            return super().pin(owner)
+        began = self.wished.setdefault(owner, time.perf_counter())
+        asked = time.perf_counter()
         slot = super().pin(owner)
-        if not there:
-            self.seconds.append(time.perf_counter() - began)
+        there = self.fetched.pop(owner)
+        self.seconds.append(there - began + time.perf_counter() - max(asked, there))
+        del self.wished[owner]
         return slot
+
+    def _timed(self, uid: str, version: int) -> Adapter:
+        adapter = self.from_disk(uid, version)
+        self.fetched[uid, version] = time.perf_counter()
+        return adapter
 
 
 @dataclass
@@ -129,7 +152,6 @@ def run(model: BaseModel, store: AdapterStore, users: int, answers: int, prompts
     """`answers` answers, the users taking turns; there is always another one that waits for a row."""
     shape = model.lora_shape(workload.RANK, workload.ALPHA)
     slots = TimedSlots(model, shape, store.load, SLOTS)
-    slots.seconds = []
     engine = Engine(model, slots, ROWS)
     lengths = itertools.cycle(range(LENGTHS[0], LENGTHS[1] + 1, 5))
     for number, prompt in enumerate(prompts.next(answers)):
