@@ -11,11 +11,14 @@ so that rows end, and adapters are loaded, at any time. Does not know how the en
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -25,8 +28,10 @@ from adapters.model import BaseModel
 from adapters.slots import Owner, Slots
 from adapters.store import AdapterStore, Base, Candidate
 from benchmarks import workload
+from benchmarks.contender import answering
 from benchmarks.ours import GREEDY, endless_model
 from benchmarks.results import Result, Say, percentile
+from service.settings import part_environment
 
 ROWS, SLOTS = 32, 64
 FEW, MOST = 32, 1024
@@ -97,26 +102,15 @@ class Turns:
 
 
 def measure(quick: bool, say: Say) -> Result:
+    """In a process of its own, as its environment is the one that the service gives its parts."""
     most = MOST // 4 if quick else MOST
-    model = endless_model()
-    root = workload.BUILD / "data" / "turns"
-    shutil.rmtree(root, ignore_errors=True)
-    try:
-        say(f"writing the adapters of {most} users")
-        store = fill(AdapterStore(root, Base(model.name, model.digest)), model, most)
-        prompts = workload.Prompts(model)
-        run(model, store, FEW, ROWS, prompts)
-        runs = []
-        for users in (
-            FEW,
-            most // 8,
-            most,
-            FEW,
-        ):  # the few before and after, should the machine change its pace
-            runs.append(run(model, store, users, ROWS * (4 if quick else 12), prompts))
-            say(f"{users} users: {runs[-1].speed:.0f} tokens a second")
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    command = [sys.executable, "-m", "benchmarks.turns", str(most), str(ROWS * (4 if quick else 12))]
+    done = subprocess.run(
+        command, cwd=workload.ROOT, env=part_environment(), stdout=subprocess.PIPE, text=True, check=True
+    )
+    runs = [Turns(**each) for each in json.loads(done.stdout)]
+    for each in runs:
+        say(f"{each.users} users: {each.speed:.0f} tokens a second")
     before, _, many, after = runs
     figures = {
         "many against few": many.speed / fmean([before.speed, after.speed]),
@@ -125,6 +119,26 @@ def measure(quick: bool, say: Say) -> Result:
     }
     names = (f"{FEW} users, before", f"{most // 8} users", f"{most} users", f"{FEW} users, after")
     return Result(figures, {name: each.to_json() for name, each in zip(names, runs, strict=True)})
+
+
+def main(most: int, answers: int) -> None:
+    """One engine for all runs, as in a service: every slot has been in use before the clock starts."""
+    out = answering()
+    model = endless_model()
+    root = workload.BUILD / "data" / "turns"
+    shutil.rmtree(root, ignore_errors=True)
+    try:
+        store = fill(AdapterStore(root, Base(model.name, model.digest)), model, most)
+        prompts = workload.Prompts(model)
+        slots = TimedSlots(model, model.lora_shape(workload.RANK, workload.ALPHA), store.load, SLOTS)
+        engine = Engine(model, slots, ROWS)
+        run(engine, slots, 2 * SLOTS, 2 * SLOTS, prompts)
+        # the few before and after, should the machine change its pace
+        runs = [run(engine, slots, users, answers, prompts) for users in (FEW, most // 8, most, FEW)]
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    out.write(json.dumps([asdict(each) for each in runs]))
+    out.flush()
 
 
 def fill(store: AdapterStore, model: BaseModel, users: int) -> AdapterStore:
@@ -148,11 +162,9 @@ def published(adapter: Any) -> Candidate:
     )  # fmt: skip
 
 
-def run(model: BaseModel, store: AdapterStore, users: int, answers: int, prompts: workload.Prompts) -> Turns:
+def run(engine: Engine, slots: TimedSlots, users: int, answers: int, prompts: workload.Prompts) -> Turns:
     """`answers` answers, the users taking turns; there is always another one that waits for a row."""
-    shape = model.lora_shape(workload.RANK, workload.ALPHA)
-    slots = TimedSlots(model, shape, store.load, SLOTS)
-    engine = Engine(model, slots, ROWS)
+    slots.seconds = []
     lengths = itertools.cycle(range(LENGTHS[0], LENGTHS[1] + 1, 5))
     for number, prompt in enumerate(prompts.next(answers)):
         owner = (f"user-{number % users}", 1)
@@ -168,3 +180,7 @@ def run(model: BaseModel, store: AdapterStore, users: int, answers: int, prompts
     done.loads = slots.seconds
     done.gaps = [after - before for row in times.values() for before, after in itertools.pairwise(row)]
     return done
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
