@@ -96,7 +96,10 @@ async def _examine(parts: Parts, uid: str, adapter: Adapter) -> tuple[Verdict, d
         tokens += len(answer)
     share = sum(entropies) / max(sum(base_entropies), 1e-9)
     kl = sum(kls) / len(kls)
-    checks = soundness(tried.side, base.side, kl_base=kl, entropy_share=share, config=LIMITS)
+    chance = torch.Generator().manual_seed(0)  # the same archive, the same verdict
+    checks = soundness(
+        tried.side, base.side, kl_base=kl, entropy_share=share, config=LIMITS, generator=chance
+    )
     return Verdict(checks), {"kl": kl, "kl_per_token": sum(kls) / tokens, "entropy": sum(entropies) / tokens}
 
 
