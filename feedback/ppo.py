@@ -181,9 +181,7 @@ class KLController:
 
     def __init__(self, coef: float, target: float, horizon: float) -> None:
         if not all(0 < number < math.inf for number in (coef, target, horizon)):
-            raise BadInput(
-                f"coef {coef}, target {target}, horizon {horizon}: each must be above 0 and finite"
-            )
+            raise BadInput(f"coef {coef}, target {target}, horizon {horizon} must be above 0 and finite")
         self.coef, self.target, self.horizon = coef, target, horizon
 
     def update(self, kl: float, answers: int) -> float:
@@ -228,8 +226,7 @@ def fit_critic(
     stays as it is, even if the optimiser holds it. Raises Diverged.
     """
     for rows in _minibatches(mask, epochs, config.minibatch_rows, generator):
-        acted = mask[rows]
-        loss = 0.5 * mse_loss(values(rows)[acted], returns[rows][acted])
+        loss = 0.5 * mse_loss(values(rows)[mask[rows]], returns[rows][mask[rows]])
         _step(loss, optimiser, config.max_grad_norm)
     with torch.no_grad():
         return explained_variance(values(torch.arange(len(mask), device=mask.device)), returns, mask)
@@ -241,17 +238,18 @@ def update(
     optimiser: Optimizer,
     config: PPOConfig,
     generator: Generator,
+    also: Callable[[], Tensor] | None = None,
 ) -> dict[str, float]:
     """Move the policy and the critic by one batch of fresh rollouts: some epochs of minibatches, in a drawn order.
 
     `evaluate(rows)` is the only thing here that knows the policy; keep the critic's gradient out of the policy
     there, by detaching. Advantages are whitened over the whole batch, so that a minibatch of one row still knows
     good from bad. The update ends, before the step, at the first minibatch whose approx_kl is above the target.
+    Every step adds the gradient of `also()`, some other loss of the policy (Ouyang 2022, eq. 2, of pretraining text).
 
-    -> means over the minibatches: policy_loss, value_loss, entropy, approx_kl, clipfrac, grad_norm (the first
-    parameter group's, before clipping); of the batch: explained_variance, advantage_std (before whitening), steps,
-    first_ratio_error (the largest |ratio - 1| before any step: about 0, or the old log-probabilities are not this
-    policy's). Raises Diverged.
+    -> means over the minibatches: policy_loss, value_loss, entropy, approx_kl, clipfrac, grad_norm (the first group's,
+    before clipping); of the batch: explained_variance, advantage_std (before whitening), steps, first_ratio_error (the
+    largest |ratio - 1| before any step: about 0, or the old log-probabilities are not this policy's). Raises Diverged.
     """
     whitened, std = whiten(batch.advantages, batch.mask, config.advantage_std_floor)
     seen: dict[str, list[float]] = defaultdict(list)
@@ -267,7 +265,7 @@ def update(
         if metrics["approx_kl"] > config.target_kl:
             break
         loss = surrogate + critic - config.entropy_coef * entropy
-        seen["grad_norm"].append(_step(loss, optimiser, config.max_grad_norm))
+        seen["grad_norm"].append(_step(loss, optimiser, config.max_grad_norm, also))
     of_batch = {
         "explained_variance": explained_variance(batch.values, batch.returns, batch.mask),
         "advantage_std": std,
@@ -283,11 +281,13 @@ def _minibatches(mask: Tensor, epochs: int, size: int, generator: Generator) -> 
         yield from order.to(mask.device).split(size)
 
 
-def _step(loss: Tensor, optimiser: Optimizer, max_norm: float) -> float:
+def _step(loss: Tensor, optimiser: Optimizer, most: float, also: Callable[[], Tensor] | None = None) -> float:
     """-> the first group's gradient norm. Groups are clipped apart: a critic far off must not slow the policy."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    norms = [float(clip_grad_norm_(group["params"], max_norm)) for group in optimiser.param_groups]
+    if also is not None:  # by itself, for on compiled kernels a gradient is taken right after its own pass
+        also().backward()
+    norms = [float(clip_grad_norm_(group["params"], most)) for group in optimiser.param_groups]
     if not all(map(math.isfinite, norms)):
         optimiser.zero_grad(set_to_none=True)
         raise Diverged(f"gradient norms {norms}")

@@ -8,6 +8,7 @@ Shapes: B rollouts, A answer tokens, N answers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ from feedback.round import Round, RoundConfig
 
 PIECE = 12  # tokens of an answer that are given their credit together
 PLACE_UNIT = 64.0  # tokens; keeps a position's number near 1
+LESSONS = 2  # corrections that a step learns from
+TOLD = 32  # newest corrections whose log-probability is told, for to score more takes time
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def practise(
     Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn.
     """
     config = round.config
+    round.metrics |= _known(round, learner, "before")
     inside = Inside.of(learner, round)
     for number in range(config.iterations + 1):
         round.begin(f"practising, {number + 1} of {config.iterations + 1}")
@@ -89,6 +93,7 @@ def practise(
         inside = Inside.of(learner, round)
         if number < config.iterations:
             round.metrics |= improve(round, learner, drawn)
+    round.metrics |= _known(round, learner, "after")
     return inside.adapter
 
 
@@ -203,9 +208,41 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
         now = learner.policy.score(sequences.rows(rows))
         return ppo.Evaluation(now.logprobs, now.entropy, values(rows))
 
-    metrics = ppo.update(evaluate, batch, learner.optimiser, config, round.generator)
+    metrics = ppo.update(
+        evaluate, batch, learner.optimiser, config, round.generator, _by_word(round, learner)
+    )
     metrics["kl_coef"] = learner.kl.update(drawn.metrics["kl"], len(mask))
     return metrics
+
+
+def _by_word(round: Round, learner: Learner) -> Callable[[], Tensor] | None:
+    """β times the cross-entropy a token of LESSONS corrections, others at each call; None where there are none.
+
+    The last term of Ouyang et al. 2022, eq. 2, with this person's corrections in the place of pretraining text. What it
+    moves counts in the KL like any other step: `target_kl` ends the update, and the budget takes it back.
+    """
+    beta, count = round.config.correction_coef, len(round.lessons)
+    if not (beta and count):
+        return None
+    turns = itertools.cycle(torch.randperm(count, generator=round.generator).split(LESSONS))
+
+    def loss() -> Tensor:
+        round.stop()
+        chosen = [round.lessons[number] for number in next(turns).tolist()]
+        sequences = Sequences.of(chosen, round.model.device)
+        return -beta * learner.policy.score(sequences).logprobs[sequences.mask].mean()
+
+    return loss
+
+
+def _known(round: Round, learner: Learner, when: str) -> dict[str, float]:
+    """The mean log-probability a token of the newest corrections that are learnt by word, nats."""
+    if not round.lessons:
+        return {}
+    sequences = Sequences.of(round.lessons[-TOLD:], round.model.device)
+    with torch.no_grad():
+        scores = _by_parts(round, sequences, learner.policy.score)
+    return {f"correction_logprob_{when}": float(scores.logprobs[sequences.mask].mean())}
 
 
 def _drawn_with(

@@ -178,18 +178,3 @@ def auroc(scores: Tensor, up: Tensor, least: int = 1) -> float | None:
         return None
     wins = (good[:, None] > bad[None, :]).double() + 0.5 * (good[:, None] == bad[None, :]).double()
     return float(wins.mean())
-
-
-def describe(thumbs_up: int, thumbs_down: int, held_out_auroc: float | None) -> str:
-    """In words, how far the model is to be trusted."""
-    total = thumbs_up + thumbs_down
-    if total < 8:
-        return f"too early to tell: {total} thumbs"
-    if not thumbs_up or not thumbs_down:
-        kind = "up" if thumbs_up else "down"
-        return f"all {total} thumbs are {kind}: they say little about what makes the difference"
-    if held_out_auroc is None:
-        return f"learning from {total} thumbs; too few are held out to check it yet"
-    if held_out_auroc < 0.6:
-        return f"the thumbs contradict each other, or hang on what it cannot see (AUROC {held_out_auroc:.2f})"
-    return f"it foretells held-out thumbs (AUROC {held_out_auroc:.2f})"

@@ -1,6 +1,7 @@
-"""What one round of learning is given and carries along: settings, examples, prompts, seeds, progress.
+"""What one round of learning is given and carries along: settings, examples, prompts, corrections, seeds, progress.
 
-Knows how prompts are shared out between practice and gate; knows nothing of rewards, losses, Redis or disk.
+Knows how prompts and corrections are shared out between practice and gate; knows nothing of rewards, losses, Redis or
+disk.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class RoundConfig:
     kl_coef: float = 0.03  # log-odds a nat, where the controller begins
     kl_target: float = 12.0  # nats an answer that the controller aims at
     kl_horizon: float = 128.0  # answers until a full correction
+    correction_coef: float = 0.2  # β, ≥ 0: of the corrections' cross-entropy a token, beside PPO's loss
     critic_epochs: int = 6  # passes over each batch of rollouts before the policy moves
     chat: Sampling = field(default_factory=lambda: Sampling(0.7, 0.9, 1.1))
     ppo: ppo.PPOConfig = field(
@@ -64,6 +66,16 @@ class Example:
     correction: str | None
     held_out: bool
     max_tokens: int
+
+    @property
+    def wanted(self) -> str | None:
+        """The correction without the space around it; None where there is none, or nothing but space."""
+        return (self.correction or "").strip() or None
+
+    @property
+    def lesson(self) -> str | None:
+        """What PPO learns by word: the correction, unless it is held out; that one is the judge's."""
+        return None if self.held_out else self.wanted
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,7 @@ class Round:
         self.sampler = Sampler(model, self.shape, config.rows, stop)
         self.stop = stop
         self.prompts, self.gate_prompts = split_prompts(examples, config)
+        self.lessons = lessons(model, examples, config.answer_tokens)
         self.metrics: dict[str, Any] = {}
         self._report = report
         self._step = 0
@@ -114,7 +127,8 @@ class Round:
 def split_prompts(examples: Sequence[Example], config: RoundConfig) -> tuple[list[Prompt], list[Prompt]]:
     """Prompts for rollouts and, disjoint from them, for the gate: the person's own, then a shipped neutral set.
 
-    A prompt's side follows from its own words, so that it never changes sides from round to round.
+    A prompt's side follows from its own words, so that it never changes sides from round to round; but one whose
+    wanted answer is learnt by word is no prompt for the gate.
     """
     own: dict[str, Prompt] = {}
     for example in reversed(examples):  # the newest first: they are nearest to what comes next
@@ -124,9 +138,28 @@ def split_prompts(examples: Sequence[Example], config: RoundConfig) -> tuple[lis
     lines = (resources.files("feedback") / "neutral_prompts.txt").read_text().splitlines()
     neutral = [Prompt([{"role": "user", "content": line}], longest) for line in lines if line.strip()]
     pool = own | {_key(p.messages): p for p in neutral if _key(p.messages) not in own}
-    apart = {key for key in pool if key[0] in "0123"}  # a quarter
+    taught = {_key(example.messages) for example in examples if example.lesson}
+    apart = {key for key in pool if key[0] in "0123"} - taught  # a quarter
     for_gate = [p for key, p in pool.items() if key in apart][: config.gate.prompts]
     return [p for key, p in pool.items() if key not in apart][: config.rollouts], for_gate
+
+
+def lessons(model: BaseModel, examples: Sequence[Example], longest: int) -> list[tuple[list[int], list[int]]]:
+    """(prompt, answer) token ids of the corrections that are learnt by word, each with its end token.
+
+    Of one longer than `longest` tokens only so much is learnt, for no answer gets further; of a prompt that leaves too
+    little room the oldest tokens are dropped, as in rollouts.
+    """
+    end = model.tokenizer.eos_token_id  # a chat's: a model may name others, which end a text of another kind
+    if end is None:
+        end = min(model.eos_ids)
+    found = []
+    for example in examples:
+        if example.lesson:
+            prompt = model.encode(example.messages)
+            answer = model.encode(example.messages, example.lesson)[len(prompt) :]
+            found.append((prompt[-(model.context - longest) :], [*answer, end][:longest]))
+    return found
 
 
 def _key(messages: list[dict[str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 Knows the order of things and why; knows nothing of Redis, locks or HTTP. The thumbs teach only the reward model; PPO
 learns from answers that it samples itself and the reward model scores (Ziegler et al. 2019; Ouyang et al. 2022, §3.5).
+A correction is a thumb up for its text, and beside PPO's own loss it is learnt by word (ibid., eq. 2).
 
     read      features of the rated answers; the climbed reward model, and the judge's from the thumbs kept apart
     base      the base model's own answers to the same prompts: what every reward is relative to
@@ -17,12 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adapters.adapter import Adapter
 from adapters.model import BaseModel
 from adapters.store import AdapterStore, Candidate, Revision
 from adapters.versions import Learner as Kept
-from feedback import gate, ppo, reward
+from feedback import beliefs, gate, ppo, reward
 from feedback.learner import Learner
 from feedback.practice import critic_inputs, practise
 from feedback.reward import Answers, RewardModel, Scale
@@ -113,8 +115,8 @@ def read_taste(
     stop: Stop,
 ) -> Taste:
     """Two reward models from one person's thumbs: one to climb, one to judge by. A correction is a thumb up for it."""
-    corrected = [e for e in examples if e.correction]
-    wanted = [rated(model, e.messages, e.correction or "", True) for e in corrected]
+    corrected = [e for e in examples if e.wanted]
+    wanted = [rated(model, e.messages, e.wanted or "", True) for e in corrected]
     answers = Answers.join([read, features(model, wanted, stop)]) if wanted else read
     up = torch.tensor([float(e.rating > 0) for e in examples] + [1.0] * len(corrected))
     apart = torch.tensor([e.held_out for e in [*examples, *corrected]])
@@ -133,7 +135,8 @@ def read_taste(
         "thumbs_held_out": sum(e.held_out for e in examples),
         "corrections": len(corrected),
         "reward_model_auroc": area,
-        "reward_model_says": reward.describe(ups, downs, area),
+        "reward_model_says": beliefs.describe(ups, downs, area),
+        "likes": beliefs.likes(climbed.beliefs(), len(examples)),
         "beliefs": [
             {"feature": name, "weight": weight, "certainty": certainty}
             for name, weight, certainty in climbed.beliefs()
@@ -152,7 +155,7 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, active: Adapte
     base_read = features(round.model, base, round.stop)
     rewards = [judging.worth(features(round.model, side, round.stop), base_read)[0] for side in (theirs, now)]
     after, before = rewards
-    round.metrics |= {"reward_before": float(before.mean()), "reward_after": float(after.mean())}
+    round.metrics |= change(after, before, round.seed)
     return gate.judge(
         after,
         before,
@@ -164,6 +167,21 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, active: Adapte
         config=config.gate,
         generator=round.generator,
     )
+
+
+def change(after: Tensor, before: Tensor, seed: int) -> dict[str, float]:
+    """The held-out reward of both sides (N,), and the 95 % interval of its change: paired, by the percentile bootstrap
+    over prompts as the gate's own bound (Efron 1979), which is one-sided."""
+    low, high = (
+        sign * gate.lower_bound(sign * (after - before), 0.975, torch.Generator().manual_seed(seed))
+        for sign in (1, -1)
+    )
+    return {
+        "reward_before": float(before.mean()),
+        "reward_after": float(after.mean()),
+        "reward_change_low": low,
+        "reward_change_high": high,
+    }
 
 
 def _side(answers: Sequence[Rollout]) -> gate.Side:

@@ -57,7 +57,8 @@ class NewUser(Body):
 
 
 class Rating(Body):
-    """What a user says of an answer."""
+    """What a user says of an answer. It teaches by its rating and its `correction`, the answer that the user would have
+    wanted; `tags` and `comment` are kept and shown, and nothing is learnt from them."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -1,6 +1,7 @@
 """The update on a policy small enough to see through, the critic's own fit, and what is refused."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -26,7 +27,9 @@ class Bandit(nn.Module):
             logprobs[self.actions[rows], None], entropy, self.value * torch.ones(len(rows), 1)
         )
 
-    def update(self, rewards: list[float], **settings: float) -> dict[str, float]:
+    def update(
+        self, rewards: list[float], also: Callable[[], Tensor] | None = None, **settings: float
+    ) -> dict[str, float]:
         """One update after one action a row, each rewarded; by plain descent, which shows a gradient's size."""
         config = ppo.PPOConfig(**{"minibatch_rows": 2, "learning_rate": 0.5, **settings})  # type: ignore[arg-type]
         with torch.no_grad():
@@ -39,7 +42,8 @@ class Bandit(nn.Module):
         optimiser = torch.optim.SGD(
             [{"params": [self.logits]}, {"params": [self.value]}], config.learning_rate
         )
-        return ppo.update(self.evaluate, batch, optimiser, config, torch.Generator().manual_seed(0))
+        draw = torch.Generator().manual_seed(0)
+        return ppo.update(self.evaluate, batch, optimiser, config, draw, also)
 
     def chances(self) -> list[float]:
         return self.logits.softmax(0).tolist()
@@ -99,6 +103,20 @@ def test_the_entropy_coefficient_reaches_the_loss():
     before = max(bandit.chances())
     bandit.update([0, 0], entropy_coef=0.1, target_kl=1)
     assert max(bandit.chances()) < before
+
+
+def test_another_loss_of_the_policy_is_made_smaller_in_the_same_steps():
+    """No advantage: all that moves is -log p of the third action, by its gradient (1/3, 1/3, -2/3) at rate 1/2."""
+    bandit = Bandit([0, 1])
+    norm = bandit.update([0, 0], also=lambda: -bandit.logits.log_softmax(0)[2], epochs=1)["grad_norm"]
+    assert norm == pytest.approx(math.sqrt(6 / 9))
+    assert bandit.logits.tolist() == pytest.approx([-1 / 6, -1 / 6, 1 / 3])
+
+
+def test_another_loss_does_not_go_past_the_target_either():
+    held = Bandit([0, 1])
+    metrics = held.update([0, 0], also=lambda: -held.logits.log_softmax(0)[2], epochs=50, target_kl=1e-3)
+    assert metrics["steps"] == 1
 
 
 def test_the_unit_of_the_reward_does_not_matter():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feedback.reward import Answers, RewardConfig, Scale, auroc, describe, fit
+from feedback.reward import Answers, RewardConfig, Scale, auroc, fit
 from feedback.style import FEATURES
 
 S = len(FEATURES)
@@ -129,21 +129,6 @@ def test_beliefs_name_what_is_liked():
     strongest = max(model.beliefs(), key=lambda belief: belief[1])
     assert strongest[0] == FEATURES[4].name
     assert strongest[2] > 2
-
-
-@pytest.mark.parametrize(
-    ("ups", "downs", "area", "words"),
-    [
-        (1, 1, None, "too early"),
-        (9, 0, None, "all 9 thumbs are up"),
-        (0, 9, None, "all 9 thumbs are down"),
-        (5, 5, None, "too few are held out"),
-        (20, 20, 0.5, "contradict"),
-        (20, 20, 0.8, "0.80"),
-    ],
-)
-def test_it_says_how_far_it_is_to_be_trusted(ups, downs, area, words):
-    assert words in describe(ups, downs, area)
 
 
 def test_a_scale_of_few_answers_is_finite():

@@ -17,7 +17,7 @@ from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
 from feedback.rollouts import Prompt, Sampler, features
 from feedback.round import Example, Round, RoundConfig, split_prompts
-from feedback.trainer import read_taste, run_round
+from feedback.trainer import change, read_taste, run_round
 from tests.tiny import tiny_model
 
 UID = "u1"
@@ -28,6 +28,7 @@ CONFIG = RoundConfig(
 METRICS = {
     "thumbs", "reward_before", "reward_after", "reward_model_auroc", "kl", "kl_per_token", "entropy", "seconds",
     "approx_kl", "clipfrac", "policy_loss", "value_loss", "explained_variance",
+    "reward_change_low", "reward_change_high", "likes",
 }  # fmt: skip
 
 
@@ -109,6 +110,43 @@ def test_a_second_round_goes_on_with_the_learners_state(model, store):
     later = {float(t) for name, t in second.learner_tensors.items() if name.endswith(".step")}
     assert min(later) > min(steps), "the optimiser's moments go on where they were"
     assert second.metrics["kl_parent"] != second.metrics["kl"]
+
+
+def publish(store, candidate):
+    """As if the gate had passed it."""
+    passed = dataclasses.replace(candidate, gate={"passed": True, "checks": []})
+    return store.publish(UID, passed, store.head(UID).epoch)
+
+
+def test_after_a_rollback_optimiser_critic_and_kl_state_are_that_versions_own(model, store):
+    first = publish(store, learn(model, store))
+    second = learn(model, store, start=first, seed=9)
+    assert publish(store, second) == 2
+    store.rollback(UID, first)
+    again = learn(model, store, start=store.head(UID).active, seed=9)
+    assert all(map(torch.equal, matrices(again), matrices(second)))
+    assert again.learner_tensors.keys() == second.learner_tensors.keys()
+    assert all(torch.equal(t, second.learner_tensors[name]) for name, t in again.learner_tensors.items())
+    assert again.learner_meta == second.learner_meta
+    kept, meta = store.learner(UID, first)
+    later, later_meta = store.learner(UID, 2)
+    assert meta != later_meta, "the KL coefficient has moved on in version 2"
+    for name in ("critic.inner.weight", "optimiser.0.step", "optimiser.1.exp_avg"):
+        assert not torch.equal(kept[name], later[name]), "and so has the rest, or the test shows nothing"
+
+
+def test_the_held_out_rewards_change_has_an_interval():
+    after, before = torch.tensor([2.0, 3.0, 5.0, 1.0]), torch.tensor([1.0, 1.0, 1.0, 1.0])
+    told = change(after, before, seed=5)
+    draws = torch.randint(4, (2000, 4), generator=torch.Generator().manual_seed(5))
+    means = torch.stack([(after - before)[draw].mean() for draw in draws])
+    assert told == {
+        "reward_before": 1.0,
+        "reward_after": 2.75,
+        "reward_change_low": pytest.approx(float(means.quantile(0.025))),
+        "reward_change_high": pytest.approx(float(means.quantile(0.975)), abs=1e-5),
+    }
+    assert told["reward_change_low"] < 1.75 < told["reward_change_high"]
 
 
 def test_a_round_can_be_abandoned_at_any_point(model, store):

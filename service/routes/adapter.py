@@ -8,8 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from adapters.export import pack
-from feedback.reward import describe
-from service import learning
+from service import learning, progress
 from service.bring_in import bring_in
 from service.callers import Running, User, Writer
 from service.errors import ApiError
@@ -25,7 +24,7 @@ ARCHIVE = {"application/zip": {"schema": {"type": "string", "format": "binary"}}
 
 @router.get("", responses=answers(ADAPTER))
 def status(parts: Running, user: User) -> dict[str, Any]:
-    """What answers now, what was said, and how the learning goes."""
+    """What answers now, what was said, and whether it is learning: what it takes you to like, and what came of that."""
     return _status(parts, user.uid)
 
 
@@ -107,28 +106,13 @@ def _status(parts: Parts, uid: str) -> dict[str, Any]:
     every = parts.store.versions(uid)
     counts = parts.ratings.counts(uid)
     current = parts.rounds.current(uid)
-    learnt = [each for each in reversed(every) if each.parent is not None]
-    auroc = learnt[-1].metrics.get("reward_model_auroc") if learnt else None
     return {
         "base_model": parts.model.name,
         "active_version": parts.store.head(uid).active,
         "versions": sum(each.state in ("active", "kept") for each in every),
         "feedback": {"up": counts.up, "down": counts.down, "queued": counts.queued, "used": counts.used},
-        "reward_model": {
-            "thumbs": counts.standing,
-            "auroc": auroc,
-            "says": describe(counts.up, counts.down, auroc),
-        },
-        "learning": [
-            {
-                "version": each.version,
-                "created": each.created,
-                "state": each.state,
-                **{
-                    name: each.metrics.get(name) for name in ("thumbs", "reward_before", "reward_after", "kl")
-                },
-            }
-            for each in learnt
-        ],
+        "reward_model": progress.understood(counts, every),
+        "learning": progress.learnt(every),
+        "thumbs": progress.liked(parts.ratings.history(uid)),
         "round": current and round_shown(current),
     }

@@ -1,0 +1,69 @@
+"""What a reward model believes of its person, in words that the person can check.
+
+Knows a style feature's words (style.py), its weight and how sure that is; knows nothing of fitting, answers or HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import NormalDist
+from typing import Any
+
+from feedback.style import FEATURES
+
+LEAST_THUMBS = 8  # below these, nothing is said
+SURE = 0.8  # the least posterior probability of what is said
+MOST = 5  # likings that are told, the strongest
+# Up to which weight, in log-odds a standard deviation, a liking is called so: what makes a thumb up half as likely
+# again, and twice as likely (as odds).
+STRENGTHS = ((math.log(1.5), "slightly"), (math.log(2.0), "clearly"), (math.inf, "strongly"))
+
+
+def likes(beliefs: Iterable[tuple[str, float, float]], thumbs: int) -> list[dict[str, Any]]:
+    """What this person likes, strongest first, from RewardModel.beliefs after so many thumbs; [] where it is too early.
+
+    `certainty` is the posterior probability that the weight's sign is right: Φ(|mean| / deviation), for the posterior
+    is a Gaussian (reward.py). `weight` is in log-odds of a thumb up a standard deviation of the feature.
+    """
+    if thumbs < LEAST_THUMBS:
+        return []
+    words = {feature.name: feature for feature in FEATURES}
+    told = []
+    for name, weight, deviations in sorted(beliefs, key=lambda belief: -abs(belief[1])):
+        certainty = NormalDist().cdf(abs(deviations))
+        if certainty >= SURE:
+            what = words[name].more if weight > 0 else words[name].less
+            strength = next(word for most, word in STRENGTHS if abs(weight) < most)
+            told.append(
+                {
+                    "feature": name,
+                    "likes": what,
+                    "strength": strength,
+                    "certainty": certainty,
+                    "weight": weight,
+                    # Rounded down: nothing is ever 100 % sure.
+                    "says": f"{what} ({strength}, {min(99, int(100 * certainty))} % sure)",
+                }
+            )
+    return told[:MOST]
+
+
+def describe(thumbs_up: int, thumbs_down: int, held_out_auroc: float | None) -> str:
+    """In words, how far the model is to be trusted."""
+    total = thumbs_up + thumbs_down
+    if total < LEAST_THUMBS:
+        return too_early(total)
+    if not thumbs_up or not thumbs_down:
+        kind = "up" if thumbs_up else "down"
+        return f"all {total} thumbs are {kind}: they say little about what makes the difference"
+    if held_out_auroc is None:
+        return f"learning from {total} thumbs; too few are held out to check it yet"
+    if held_out_auroc < 0.6:
+        return f"the thumbs contradict each other, or hang on what it cannot see (AUROC {held_out_auroc:.2f})"
+    return f"it foretells held-out thumbs (AUROC {held_out_auroc:.2f})"
+
+
+def too_early(thumbs: int) -> str:
+    """What is said of fewer thumbs than LEAST_THUMBS."""
+    return f"too early to tell: {thumbs} thumb{'s' * (thumbs != 1)}"

@@ -1,0 +1,78 @@
+"""Is it learning? What a person is told of it: how far the thumbs are understood, and what each version made of them.
+
+Knows the records of versions and ratings, and words for their numbers. Does not know HTTP, or where records come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from adapters.store import Version
+from feedback.beliefs import LEAST_THUMBS, describe, too_early
+from feedback.ratings import Counts
+
+SHOWN = (
+    "thumbs", "reward_before", "reward_after", "reward_change_low", "reward_change_high", "reward_model_auroc", "kl",
+)  # fmt: skip
+
+
+def understood(counts: Counts, versions: Sequence[Version]) -> dict[str, Any]:
+    """The newest reward model: held-out AUROC, and in words how far it is to be trusted and what it takes the person
+    to like. `versions`: newest first. A held one counts, for its reward model is as good as another's; none counts that
+    a withdrawn rating shaped."""
+    newest = next((each for each in versions if each.parent is not None and each.state != "retired"), None)
+    metrics = newest.metrics if newest else {}
+    auroc = metrics.get("reward_model_auroc")
+    likes = metrics.get("likes", []) if counts.up + counts.down >= LEAST_THUMBS else []
+    says = describe(counts.up, counts.down, auroc)
+    if likes:
+        says += f"; it takes you to like {', '.join(each['says'] for each in likes)}"
+    return {"thumbs": counts.standing, "auroc": auroc, "says": says, "likes": likes}
+
+
+def learnt(versions: Sequence[Version]) -> list[dict[str, Any]]:
+    """What each version that was learnt gained on held-out prompts, oldest first; null where it was not measured."""
+    return [
+        {
+            "version": each.version,
+            "created": each.created,
+            "state": each.state,
+            **{name: each.metrics.get(name) for name in SHOWN},
+            "says": gained(each.metrics),
+        }
+        for each in reversed(versions)
+        if each.parent is not None
+    ]
+
+
+def gained(metrics: dict[str, Any]) -> str:
+    """In words, whether a version is better than the one before it, as far as its round could tell."""
+    thumbs = metrics.get("thumbs") or 0
+    low, high = metrics.get("reward_change_low"), metrics.get("reward_change_high")
+    if thumbs < LEAST_THUMBS:
+        return too_early(thumbs)
+    if low is None or high is None:
+        return "its gain was not measured"
+    interval = f"its held-out reward changed by {low:+.2f} to {high:+.2f} (95 % interval)"
+    if low > 0:
+        return f"better: {interval}"
+    return f"worse: {interval}" if high < 0 else f"too early to tell: {interval}"
+
+
+def liked(history: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By version, the base model (0) included: thumbs up and down for its answers, and the share of those up.
+
+    `history` as Ratings.history: of each message the last revision counts, unless it is withdrawn. An answer that
+    nothing can be learnt from, such as an empty one, counts here: it was liked or not.
+    """
+    newest = {each["message_id"]: each for each in history}
+    standing = [each for each in newest.values() if each["state"] != "withdrawn"]
+    shares = []
+    for version in sorted({each["adapter_version"] for each in standing}):
+        ratings = [each["rating"] for each in standing if each["adapter_version"] == version]
+        up = ratings.count("up")
+        shares.append(
+            {"version": version, "up": up, "down": len(ratings) - up, "share_up": up / len(ratings)}
+        )
+    return shares
