@@ -78,6 +78,8 @@ VERSION: dict[str, Any] = {
     "seed": 7,
     "base": {"name": "SmolLM2-135M-Instruct", "digest": "5af5" * 16},
     "files": {"adapter_model.safetensors": "d7a8" * 16},
+    "recipe": {"examples": [{"message_id": MESSAGE_ID, "revision": 1, "held_out": False}]},
+    "rolled_back": None,
 }  # fmt: skip
 
 ROUND: dict[str, Any] = {
@@ -102,8 +104,8 @@ ADAPTER: dict[str, Any] = {
     "reward_model": {"thumbs": 24, "auroc": 0.83, "says": "It tells most thumbs up from thumbs down."},
     "learning": [
         {
-            "version": 3, "created": 1799999000, "state": "active", "thumbs": 24, "reward_before": -0.21,
-            "reward_after": 0.64, "kl": 2.9,
+            "version": 3, "created": 1799999000, "state": "active", "rolled_back": None, "thumbs": 24,
+            "reward_before": -0.21, "reward_after": 0.64, "kl": 2.9,
         }
     ],
     "round": ROUND,
