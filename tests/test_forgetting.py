@@ -283,7 +283,7 @@ def test_what_is_learnt_again_is_what_its_start_seed_and_remaining_ratings_give_
     redis, tmp_path, folder, dtype
 ):
     school = School(redis, tmp_path, loaded(folder, dtype))
-    school.first = school.rate(*["up", "down"] * 4)
+    school.rate(*["up", "down"] * 4)
     assert school.work() == 1
     second = school.rate(*["up", "down"] * 4)
     assert school.work() == 2
