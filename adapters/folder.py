@@ -14,18 +14,17 @@ expects its caller to hold the folder's lock; reading needs none.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from adapters import disk
 from adapters.errors import DamagedVersion, NotKept, UnknownVersion
+from adapters.head import Head
 from adapters.versions import (
     CONFIG,
     LEARNER,
@@ -45,29 +44,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 ASIDE = 10  # folders that `damaged/` holds at most
-
-
-@dataclass(frozen=True)
-class Head:
-    """What `head.json` says. `active`: 0 is the base model. `epoch` rises with everything that overtakes a round."""
-
-    active: int = 0
-    epoch: int = 1
-    next: int = 1  # the number of the next version; numbers are never used again
-    retired: tuple[int, ...] = ()
-
-    @staticmethod
-    def from_json(data: bytes) -> Head:
-        """Raises `ValueError`, `KeyError` or `TypeError` where it is no head."""
-        record = json.loads(data)
-        numbers = [record["active"], record["epoch"], record["next"], *record["retired"]]
-        if not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError("a number that is none")
-        active, epoch, following, *retired = numbers
-        return Head(active, epoch, following, tuple(retired))
-
-    def to_json(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self)).encode()
 
 
 class UserFolder:
@@ -94,7 +70,8 @@ class UserFolder:
 
     def record(self, number: int, head: Head) -> Version:
         """A version's manifest with its state. Raises `Damaged`."""
-        version = read_manifest(self.version_folder(number))
+        gave_way = next((each for each in head.rolled_back if each.version == number), None)
+        version = dataclasses.replace(read_manifest(self.version_folder(number)), rolled_back=gave_way)
         if number in head.retired:
             return dataclasses.replace(version, state="retired")
         return dataclasses.replace(version, state="active") if number == head.active else version
@@ -170,6 +147,13 @@ class UserFolder:
             folder.rename(gone)
             shutil.rmtree(gone)
 
+    def retire(self, head: Head, fallen: Sequence[int], stand_in: int) -> Head:
+        """In one replace: these are retired, and `stand_in` answers if the active one is among them."""
+        after = self.write_head(head.without(fallen, stand_in))
+        self.strip(fallen)
+        self.clear_aside()
+        return after
+
     def strip(self, numbers: Iterable[int]) -> None:
         """Deletes everything of these versions but their manifests."""
         for number in numbers:
@@ -178,9 +162,10 @@ class UserFolder:
 
     def prune(self, head: Head, keep: int) -> None:
         """Deletes the oldest beyond `keep` that can answer and `keep` that are held: refused candidates in a row do
-        not cost the user what could be rolled back to. Never the active one."""
+        not cost the user what could be rolled back to. Never the active one, and the one before it last of all."""
         versions = self.records(head)
         kept = [v.version for v in versions if v.state == "kept"]
+        kept.sort(key=lambda number: number != head.previous)  # the rest stays in order, newest first
         held = [v.version for v in versions if v.state == "held"]
         for number in kept[keep - bool(head.active) :] + held[keep:]:
             self.discard(number)
@@ -194,7 +179,7 @@ class UserFolder:
         """Moves a damaged version away. Was it active, the newest kept one is in its place."""
         log.error("adapter %s version %d is damaged and set aside: %s", self.path.name, number, why)
         if number == head.active:
-            head = dataclasses.replace(head, active=self._newest_kept(head, number), epoch=head.epoch + 1)
+            head = head.answering(self._newest_kept(head, number))
             log.error("adapter %s falls back to version %d", self.path.name, head.active)
             self.write_head(head)
         if self.version_folder(number).exists():
@@ -235,7 +220,7 @@ class UserFolder:
             if number == other_than or number in head.retired:
                 continue
             try:
-                if self.record(number, head).state == "kept":
+                if self.record(number, head).may_step_in:
                     return number
             except Damaged:
                 continue  # its turn to be set aside comes

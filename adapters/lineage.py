@@ -5,7 +5,7 @@ Knows: what is in the manifests. Does not know: disk, the head, or what makes a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from adapters.errors import Overtaken, UnknownVersion
 from adapters.versions import Candidate, Revision, Version
@@ -28,9 +28,9 @@ def shaped_by_fallen(versions: list[Version], stands: Stands) -> list[int]:
     return [v.version for v in versions if v.state != "retired" and not clean(v, stands)]
 
 
-def newest_clean(versions: list[Version], stands: Stands) -> int:
-    """Of those that may answer; 0 if there is none. `versions`: newest first."""
-    return next((v.version for v in versions if v.state in ("active", "kept") and clean(v, stands)), 0)
+def newest_but(versions: list[Version], fallen: Collection[int]) -> int:
+    """Of those that may answer without having been asked for; 0 if there is none. `versions`: newest first."""
+    return next((v.version for v in versions if v.may_step_in and v.version not in fallen), 0)
 
 
 def with_ancestors(candidate: Candidate, versions: list[Version]) -> list[Revision]:

@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,8 +31,9 @@ from adapters.errors import (
     UnknownUser,
     UnknownVersion,
 )
-from adapters.folder import Head, UserFolder
-from adapters.lineage import Stands, clean, newest_clean, require_standing, shaped_by_fallen, with_ancestors
+from adapters.folder import UserFolder
+from adapters.head import Head
+from adapters.lineage import Stands, newest_but, require_standing, shaped_by_fallen, with_ancestors
 from adapters.versions import (
     Base,
     Candidate,
@@ -160,11 +162,10 @@ class AdapterStore:
     def start_of_round(self, uid: str, stands: Stands) -> int:
         """The version that a round begins from: the active one, or if that is shaped by a rating that no longer
         stands the newest kept one that is not (else 0)."""
-        active = self.head(uid).active
         versions = self.versions(uid)
-        if active == 0 or any(v.version == active and clean(v, stands) for v in versions):
-            return active
-        return newest_clean(versions, stands)
+        fallen = shaped_by_fallen(versions, stands)
+        active = self.head(uid).active
+        return newest_but(versions, fallen) if active in fallen else active
 
     # changing: one change under the user's lock
 
@@ -191,7 +192,17 @@ class AdapterStore:
             if version:
                 user.require_kept(version, head)
                 user.read(version, head, read_adapter)
-            user.write_head(dataclasses.replace(head, active=version, epoch=head.epoch + 1))
+            user.write_head(head.chosen(version))
+
+    def fall_back(self, uid: str, epoch: int, why: str) -> Head:
+        """The version that answered before the active one was published answers again; `why` stands in the head.
+
+        `epoch`: as read before that was decided. Raises `Overtaken` (also where no version is `previous`).
+        """
+        with self._changing(uid) as (user, head):
+            if head.epoch != epoch or head.previous is None:
+                raise Overtaken("something newer has happened to this adapter")
+            return user.heal(user.write_head(head.fallen_back(why, int(time.time()))))
 
     def reset(self, uid: str) -> None:
         """Version 0, the base model, is active; the others stay kept."""
@@ -200,7 +211,7 @@ class AdapterStore:
     def overtake(self, uid: str) -> None:
         """Whatever round is running will not be published."""
         with self._changing(uid) as (user, head):
-            user.write_head(dataclasses.replace(head, epoch=head.epoch + 1))
+            user.write_head(head.overtaken())
 
     def retire(self, uid: str, stands: Stands) -> list[int]:
         """Retires every version shaped by a rating that no longer stands, and returns their numbers.
@@ -211,7 +222,7 @@ class AdapterStore:
         with self._changing(uid) as (user, head):
             after = _retire(user, head, stands)
             if after == head:
-                user.write_head(dataclasses.replace(head, epoch=head.epoch + 1))
+                user.write_head(head.overtaken())
             user.clear_aside()  # nobody knows what shaped the damaged ones
             return sorted(set(after.retired) - set(head.retired))
 
@@ -221,11 +232,11 @@ class AdapterStore:
         versions, number = user.records(head), head.next
         trained_on = with_ancestors(candidate, versions)
         require_standing(trained_on, retire)
-        after = dataclasses.replace(head, epoch=head.epoch + 1, next=number + 1)
-        fallen: list[int] = []
+        after, fallen = head.overtaken(), list[int]()
         if candidate.gate["passed"]:  # a held one replaces nothing: the old version answers on
             fallen = shaped_by_fallen(versions, retire) if retire else []
-            after = dataclasses.replace(after, active=number, retired=(*head.retired, *fallen))
+            after = head.published(number, fallen, newest_but(versions, fallen))
+        after = dataclasses.replace(after, next=number + 1)
         user.add(number, candidate, trained_on, self.base)
         try:
             require_standing(trained_on, retire)  # again: a version takes its time to be written
@@ -283,16 +294,7 @@ def base_of(root: Path) -> Base | None:
 
 
 def _retire(user: UserFolder, head: Head, stands: Stands) -> Head:
-    """In one replace; no change where there is nothing to retire."""
+    """No change where there is nothing to retire."""
     versions = user.records(head)
     fallen = shaped_by_fallen(versions, stands)
-    if not fallen:
-        return head
-    active = head.active
-    if active in fallen:
-        active = newest_clean(versions, stands)
-    after = Head(active=active, epoch=head.epoch + 1, next=head.next, retired=(*head.retired, *fallen))
-    user.write_head(after)
-    user.strip(fallen)
-    user.clear_aside()
-    return after
+    return user.retire(head, fallen, newest_but(versions, fallen)) if fallen else head

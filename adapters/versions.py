@@ -63,7 +63,8 @@ class Candidate:
     """What a round or an import would publish. `parent`: the version that it began from (None: an import).
 
     `gate`: {"passed": bool, "checks": [{"name", "value", "limit", "passed"}]}. `learner_tensors` and `learner_meta`
-    (JSON): what the next round goes on with; both empty if there is nothing.
+    (JSON): what the next round goes on with; both empty if there is nothing. `recipe` (JSON): what, beside parent and
+    seed, the same has to be made from again; empty where nobody knows.
     """
 
     adapter: Adapter
@@ -74,6 +75,17 @@ class Candidate:
     metrics: dict[str, Any]
     gate: dict[str, Any]
     seed: int
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """`version` gave way to `to` by itself. `at`: Unix seconds; `why`: in words."""
+
+    version: int
+    to: int
+    at: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class Version:
     """The manifest of a version. `created`: Unix seconds. `trained_on` includes its ancestors' revisions.
 
     `files`: name → SHA-256. `state` is not in the manifest, which never changes: as read it is `kept` or `held`, by
-    the gate's verdict; the store knows whether it is `active` or `retired`.
+    the gate's verdict; the store knows whether it is `active` or `retired`, and whether it was `rolled_back` from.
     """
 
     version: int
@@ -93,7 +105,14 @@ class Version:
     seed: int
     base: Base
     files: dict[str, str]
+    recipe: dict[str, Any] = field(default_factory=dict)  # older manifests have none
     state: State = field(default="kept")
+    rolled_back: RolledBack | None = None
+
+    @property
+    def may_step_in(self) -> bool:
+        """Whether it may answer in another's place without having been asked for."""
+        return self.state in ("active", "kept") and self.rolled_back is None
 
 
 def write_version(
@@ -119,6 +138,7 @@ def write_version(
         seed=candidate.seed,
         base=base,
         files={name: _sha256(data) for name, data in files.items()},
+        recipe=_plain(candidate.recipe),
     )
     folder.mkdir()
     for name, data in files.items():
@@ -202,7 +222,7 @@ def _bytes_of(path: Path) -> bytearray:
 
 def _manifest_bytes(version: Version) -> bytes:
     record = dataclasses.asdict(version)
-    del record["state"]
+    del record["state"], record["rolled_back"]
     return json.dumps({"manifest": record, "sha256": _sha256(_json(record))}, indent=1).encode()
 
 

@@ -33,14 +33,15 @@ for _, uid in ipairs(uids) do
     local new = redis.call('ZCARD', of(ARGV[10]))
     local last = redis.call('ZREVRANGE', of(ARGV[10]), 0, 0, 'WITHSCORES')[2]
     local first = redis.call('ZRANGE', of(ARGV[10]), 0, 0, 'WITHSCORES')[2]
-    local settled = new > 0
-      and (tonumber(last) + tonumber(ARGV[16]) <= now or tonumber(first) + tonumber(ARGV[6]) <= now)
-    local due = current or (new >= tonumber(ARGV[4]) and settled)
+    local settled = new == 0
+      or (tonumber(last) + tonumber(ARGV[16]) <= now or tonumber(first) + tonumber(ARGV[6]) <= now)
+    local round = current and string.gsub(of(ARGV[12]), '@', current)
+    local asked = current and (settled or redis.call('HGET', round, 'settles') ~= '1')
+    local due = asked or (new >= tonumber(ARGV[4]) and settled)
       or (new >= tonumber(ARGV[5]) and tonumber(last) + tonumber(ARGV[6]) <= now)
     local not_before = redis.call('HGET', of(ARGV[15]), 'not_before')
     if due and (not not_before or tonumber(not_before) <= now) then
       redis.call('SET', of(ARGV[14]), ARGV[7], 'PX', ARGV[8])
-      local round = current and string.gsub(of(ARGV[12]), '@', current)
       if round and redis.call('HGET', round, 'state') == 'running' then
         redis.call('HSET', round, 'state', 'waiting')
         redis.call('DEL', of(ARGV[13]))
@@ -83,8 +84,8 @@ return failures
 class Rules:
     """When a user is due without having asked: `enough` new ratings, or `few` of them `quiet` seconds ago.
 
-    `settle`: seconds without a new rating that `enough` of them wait for, at most `quiet` seconds, so that ratings
-    given in one go are learnt from in one round.
+    `settle`: seconds without a new rating that `enough` of them wait for, and the round after a change of one that was
+    learnt from, at most `quiet` seconds: ratings given or changed in one go are learnt from in one round.
     """
 
     enough: int = 8

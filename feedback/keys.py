@@ -45,7 +45,7 @@ def message_ids(uid: str) -> str:
 
 
 def message(uid: str, message_id: str) -> str:
-    """Hash: record (JSON), adapter_version; once ended: answer, finish_reason, empty."""
+    """Hash: record (JSON), adapter_version, model; once ended: answer, finish_reason, empty."""
     return f"{of_user(uid)}message:{message_id}"
 
 
@@ -58,7 +58,7 @@ def rated(uid: str) -> str:
 
 
 def rating(uid: str, message_id: str) -> str:
-    """Hash: the newest revision of the message's rating."""
+    """Hash: the newest revision of the message's rating; `taught` once a version was made with any of its revisions."""
     return f"{of_user(uid)}rating:{message_id}"
 
 
@@ -91,7 +91,7 @@ def round_ids(uid: str) -> str:
 
 
 def round(uid: str, round_id: str) -> str:
-    """Hash: the fields of a Round."""
+    """Hash: the fields of a Round; `settles` while it waits for more changes that may come in one go."""
     return f"{of_user(uid)}round:{round_id}"
 
 

@@ -15,10 +15,10 @@ from feedback.connection import Store
 from feedback.events import Message, UnknownMessage, UserGone
 from feedback.scripts import script
 
-# KEYS: account, leaving, message, ids, unfinished · ARGV: uid, id, record, adapter version
+# KEYS: account, leaving, message, ids, unfinished · ARGV: uid, id, record, adapter version, model
 _BEGIN = script("""
 if gone(KEYS[1], KEYS[2], ARGV[1]) then return 'gone' end
-redis.call('HSET', KEYS[3], 'record', ARGV[3], 'adapter_version', ARGV[4])
+redis.call('HSET', KEYS[3], 'record', ARGV[3], 'adapter_version', ARGV[4], 'model', ARGV[5])
 redis.call('ZADD', KEYS[4], 0, ARGV[2])
 if redis.call('HEXISTS', KEYS[3], 'finish_reason') == 0 then
   redis.call('SADD', KEYS[5], ARGV[1] .. ' ' .. ARGV[2])
@@ -55,7 +55,8 @@ class MessageLog:
             keys.message_ids(uid),
             keys.UNFINISHED,
         ]
-        args = [uid, message.id, json.dumps(record, ensure_ascii=False), message.adapter_version]
+        said = json.dumps(record, ensure_ascii=False)
+        args = [uid, message.id, said, message.adapter_version, message.model]
         _raise(self._store.write(_BEGIN, names, args))
 
     def finish(self, uid: str, message_id: str, answer: str, finish_reason: str) -> None:

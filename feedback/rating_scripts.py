@@ -1,4 +1,4 @@
-"""What happens to a rating in one step: put, withdrawn, all forgotten, used or refused.
+"""What happens to a rating in one step: put, withdrawn, all forgotten, used or refused; and a count by thumbs.
 
 Knows Lua and the fields of a rating. Does not know Python's records. Each script is one round trip and may run twice.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 from feedback.scripts import script
 
 # KEYS: account, leaving, message, rating, rated, old ratings, queued, counts, idempotency of today, of yesterday,
-#   events, current round, its uses
-# ARGV: uid, message id, body, up or down, now, idempotency key ('' for none), hash of the body, any round, EMPTY
+#   events, current round, its uses, round ids
+# ARGV: uid, message id, body, up or down, now, idempotency key ('' for none), hash of the body, any round, EMPTY,
+#   id for a new round
 PUT = script("""
 local uid, id, body, rating, now, key, hash = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 if gone(KEYS[1], KEYS[2], uid) then return {'gone'} end
@@ -26,7 +27,7 @@ if key ~= '' then
   redis.call('HSET', KEYS[9], key, now .. ' ' .. hash)
   redis.call('EXPIRE', KEYS[9], 172800)
 end
-local old = redis.call('HMGET', KEYS[4], 'body', 'state', 'revision', 'rating')
+local old = redis.call('HMGET', KEYS[4], 'body', 'state', 'revision', 'rating', 'taught')
 local again = old[2] == 'refused' and message[3] ~= '1'  -- what was given up may go well now
 if old[1] == body and old[2] ~= 'withdrawn' and not again then return {'done', redis.call('HGETALL', KEYS[4])} end
 if old[1] then
@@ -35,10 +36,16 @@ if old[1] then
     redis.call('HINCRBY', KEYS[8], old[4], -1)
   end
   if old[2] == 'used' then redis.call('HINCRBY', KEYS[8], 'used', -1) end
+  local relearn = old[2] == 'used' or (old[5] and old[2] ~= 'withdrawn')  -- a version was made with what stood here
   redis.call('RPUSH', KEYS[6], cjson.encode(redis.call('HGETALL', KEYS[4])))
   if redis.call('SISMEMBER', KEYS[13], id .. ':' .. old[3]) == 1
     and end_round(KEYS[12], KEYS[13], ARGV[8], 'running', now) then
     redis.call('HSET', KEYS[4], 'ended_round', now)
+    relearn = true
+  end
+  if relearn and redis.call('EXISTS', KEYS[12]) == 0 then
+    ask_round(KEYS[14], KEYS[12], ARGV[8], ARGV[10], now)
+    redis.call('HSET', string.format(ARGV[8], ARGV[10]), 'settles', '1')  -- more changes may follow
   end
 else
   local nth = redis.call('HINCRBY', KEYS[8], 'first_' .. rating, 1)
@@ -60,15 +67,15 @@ return {'done', redis.call('HGETALL', KEYS[4])}
 """)
 
 _WITHDRAW_ONE = """
--- Returns the state before; a version may have learnt from the rating if that was 'used'.
+-- Returns the state before, the revision, and whether a version was made with any revision of it.
 local function withdraw(rating, queued, counts, id, now)
-  local old = redis.call('HMGET', rating, 'state', 'revision', 'rating')
+  local old = redis.call('HMGET', rating, 'state', 'revision', 'rating', 'taught')
   if not old[1] or old[1] == 'withdrawn' then return old[1] end
   redis.call('HSET', rating, 'state', 'withdrawn', 'reason', '', 'updated', now, 'withdrawn_revision', old[2])
   redis.call('HINCRBY', counts, old[3], -1)
   if old[1] == 'used' then redis.call('HINCRBY', counts, 'used', -1) end
   redis.call('ZREM', queued, id)
-  return old[1], old[2]
+  return old[1], old[2], old[1] == 'used' or old[4]
 end
 """
 
@@ -78,14 +85,14 @@ WITHDRAW = script(
     _WITHDRAW_ONE
     + """
 if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
-local before, revision = withdraw(KEYS[3], KEYS[4], KEYS[5], ARGV[2], ARGV[3])
+local before, revision, taught = withdraw(KEYS[3], KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not before then return {'unrated'} end
 if revision then
   local ended = redis.call('SISMEMBER', KEYS[7], ARGV[2] .. ':' .. revision) == 1
     and end_round(KEYS[6], KEYS[7], ARGV[4], 'running', ARGV[3])
   if standing(KEYS[4], KEYS[5]) == 0 then
     end_round(KEYS[6], KEYS[7], ARGV[4], 'waiting', ARGV[3])
-  elseif (before == 'used' or ended) and redis.call('EXISTS', KEYS[6]) == 0 then
+  elseif (taught or ended) and redis.call('EXISTS', KEYS[6]) == 0 then
     ask_round(KEYS[9], KEYS[6], ARGV[4], ARGV[5], ARGV[3])
   end
   refresh_due(KEYS[8], ARGV[1], KEYS[4], KEYS[6], ARGV[3])
@@ -122,7 +129,7 @@ for n = 6, #ARGV, 2 do
     if not string.find(',' .. found[3] .. ',', ',' .. ARGV[5] .. ',', 1, true) then
       redis.call('HSET', rating, 'used_in', found[3] == '' and ARGV[5] or found[3] .. ',' .. ARGV[5])
     end
-    redis.call('HSET', rating, 'state', 'used')
+    redis.call('HSET', rating, 'state', 'used', 'taught', '1')
     if found[2] == 'queued' then redis.call('HINCRBY', KEYS[4], 'used', 1) end
     redis.call('ZREM', KEYS[3], ARGV[n])
   elseif stands and found[2] == 'queued' then
@@ -132,4 +139,23 @@ for n = 6, #ARGV, 2 do
 end
 refresh_due(KEYS[6], ARGV[1], KEYS[3], KEYS[5], ARGV[2])
 return {'done'}
+""")
+
+# KEYS: rated · ARGV: version, first place, last place, any rating, any message
+THUMBS = script("""
+-- The base model stands in for a version only where `personal` was asked for; older messages say that in the record.
+local function personal(message)
+  if ARGV[1] ~= '0' then return true end
+  local model = redis.call('HGET', message, 'model') or cjson.decode(redis.call('HGET', message, 'record')).model
+  return model == 'personal'
+end
+local ids = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[3])
+local thumbs = {up = 0, down = 0}
+for _, id in ipairs(ids) do
+  local found = redis.call('HMGET', string.format(ARGV[4], id), 'adapter_version', 'state', 'rating')
+  if found[1] == ARGV[1] and found[2] ~= 'withdrawn' and personal(string.format(ARGV[5], id)) then
+    thumbs[found[3]] = thumbs[found[3]] + 1
+  end
+end
+return {#ids, thumbs.up, thumbs.down}
 """)

@@ -30,11 +30,13 @@ from feedback.events import (
     UserGone,
     new_round_id,
 )
-from feedback.rating_scripts import FORGET, PUT, SETTLE, WITHDRAW
+from feedback.rating_scripts import FORGET, PUT, SETTLE, THUMBS, WITHDRAW
 from feedback.scripts import ANY
+from feedback.watch import Thumbs
 
 DAY = 24 * 3600
 EMPTY = "nothing can be learnt from an empty answer"
+PAGE = 1000  # ratings looked at in one step, so that Redis is never busy for long
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Ratings:
         idempotency_key: str | None = None,
     ) -> Feedback:
         """Rates a message; on disk when this returns. The same again changes nothing, anything else is a new revision.
-        So is the same again where learning from it was given up.
+        So is the same again where learning from it was given up. If a version may have learnt from what is replaced, or
+        a round was learning from it, a round is asked for.
 
         With an idempotency key that was used within 24 h nothing is done: what stands now is returned, or `KeyConflict`
         raised if the rest differs. Raises `UnknownMessage`, `NotEnded`.
@@ -109,11 +112,12 @@ class Ratings:
             keys.account(uid), keys.LEAVING, keys.message(uid, message_id), keys.rating(uid, message_id),
             keys.rated(uid), keys.old_ratings(uid), keys.queued(uid), keys.counts(uid),
             keys.idempotency(uid, today), keys.idempotency(uid, today - 1), keys.EVENTS,
-            keys.current_round(uid), keys.round_uses(uid),
+            keys.current_round(uid), keys.round_uses(uid), keys.round_ids(uid),
         ]  # fmt: skip
         key = _digest(idempotency_key) if idempotency_key is not None else ""
         args = [
             uid, message_id, body, rating, now, key, _digest(message_id + body), keys.round(uid, ANY), EMPTY,
+            new_round_id(),
         ]  # fmt: skip
         return Call(PUT, names, args, lambda reply: _put(_reply(reply), now))
 
@@ -191,6 +195,18 @@ class Ratings:
             pipe.zcard(keys.queued(uid))
             (up, down, used), queued = pipe.execute()
         return Counts(int(up or 0), int(down or 0), int(queued), int(used or 0))
+
+    def thumbs(self, uid: str, version: int) -> Thumbs:
+        """What stands of what was said of this version's answers; of the base model's (0) where it answered for want of
+        a version, not where `base` was asked for. Refused ones count: an empty answer teaches nothing and is a bad one.
+        """
+        up = down = place = 0
+        while True:
+            args = [version, place, place + PAGE - 1, keys.rating(uid, ANY), keys.message(uid, ANY)]
+            seen, more_up, more_down = self._store.read(THUMBS, [keys.rated(uid)], args)
+            up, down, place = up + more_up, down + more_down, place + PAGE
+            if seen < PAGE:
+                return Thumbs(up, down)
 
     # what the adapter store asks before it publishes or retires
 

@@ -29,7 +29,10 @@ from feedback.scripts import ANY, script
 _REQUEST = script("""
 if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
 local current = redis.call('GET', KEYS[5])
-if current then return {'found', redis.call('HGETALL', string.format(ARGV[4], current))} end
+if current then
+  redis.call('HDEL', string.format(ARGV[4], current), 'settles')  -- now, then
+  return {'found', redis.call('HGETALL', string.format(ARGV[4], current))}
+end
 if standing(KEYS[3], KEYS[4]) == 0 then return {'nothing'} end
 ask_round(KEYS[6], KEYS[5], ARGV[4], ARGV[3], ARGV[2])
 refresh_due(KEYS[7], ARGV[1], KEYS[3], KEYS[5], ARGV[2])

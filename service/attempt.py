@@ -20,7 +20,7 @@ from adapters.errors import Overtaken
 from adapters.store import AdapterStore, Candidate, Version
 from feedback.claims import Claim, Claims
 from feedback.connection import Store, StoreFull, StoreUnavailable
-from feedback.events import ClaimLost, Feedback, Round
+from feedback.events import ClaimLost, Feedback, Message, Round
 from feedback.messages import MessageLog
 from feedback.queue import Queue
 from feedback.ratings import Ratings
@@ -96,7 +96,8 @@ class Attempt:
         """The version that came of it, active or held. Raises `Overtaken`, `RoundOvertaken`, `ClaimLost`, `UserGone`,
         `UnknownUser`, `NothingToLearn`, `Stopped`, `StoreFull` of the disk, and what `learn` raises."""
         uid, ratings = self._claim.uid, self._records.ratings
-        self._epoch = self._store.head(uid).epoch  # first: what changes from here on overtakes this round
+        head = self._store.head(uid)
+        self._epoch = head.epoch  # first: what changes from here on overtakes this round
         standing = ratings.standing(uid)
         start = self._store.start_of_round(uid, ratings.stands(uid))
         self.revisions = [(each.message_id, each.revision) for each in standing]
@@ -106,6 +107,8 @@ class Attempt:
         if made is None:
             task = Task(uid, [self._example(each) for each in standing], start, seed)
             made = self._publish(self._learn(learn, task, self.round))
+        if start != head.active and not made.gate["passed"]:
+            self._patiently(lambda: go_back(self._store, ratings, uid))
         self._note(made, self.round)
         return made
 
@@ -179,18 +182,33 @@ class Attempt:
                 log.warning("a round waits for Redis: %s", error)
 
     def _example(self, feedback: Feedback) -> Example:
-        message = self._records.messages.get(self._claim.uid, feedback.message_id)
-        return Example(
-            message_id=message.id,
-            revision=feedback.revision,
-            messages=message.messages,
-            answer=message.answer,
-            ended=message.finish_reason == "stop",
-            rating=1 if feedback.rating == "up" else -1,
-            correction=feedback.correction,
-            held_out=feedback.held_out,
-            max_tokens=message.max_tokens,
-        )
+        return example(self._records.messages.get(self._claim.uid, feedback.message_id), feedback)
+
+
+def example(message: Message, feedback: Feedback) -> Example:
+    """What a round learns from one rating: what was said, what was answered, and what was thought of it."""
+    return Example(
+        message_id=message.id,
+        revision=feedback.revision,
+        messages=message.messages,
+        answer=message.answer,
+        ended=message.finish_reason == "stop",
+        rating=1 if feedback.rating == "up" else -1,
+        correction=feedback.correction,
+        held_out=feedback.held_out,
+        max_tokens=message.max_tokens,
+    )
+
+
+def go_back(store: AdapterStore, ratings: Ratings, uid: str) -> None:
+    """No version answers that a rating shaped which no longer stands: for when nothing is going to replace it.
+
+    While a round learns from a changed rating, the version that was made with it before answers on. If the gate holds
+    what the round made, or it fails for good, that time is over: the version that the round began from answers.
+    """
+    stands = ratings.stands(uid)
+    if store.start_of_round(uid, stands) != store.head(uid).active:
+        store.retire(uid, stands)
 
 
 def seed_of(round: Round) -> int:

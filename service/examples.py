@@ -78,6 +78,8 @@ VERSION: dict[str, Any] = {
     "seed": 7,
     "base": {"name": "SmolLM2-135M-Instruct", "digest": "5af5" * 16},
     "files": {"adapter_model.safetensors": "d7a8" * 16},
+    "recipe": {"examples": [{"message_id": MESSAGE_ID, "revision": 1, "held_out": False}]},
+    "rolled_back": None,
 }  # fmt: skip
 
 ROUND: dict[str, Any] = {
@@ -112,9 +114,9 @@ ADAPTER: dict[str, Any] = {
     },
     "learning": [
         {
-            "version": 3, "created": 1799999000, "state": "active", "thumbs": 24, "reward_before": -0.21,
-            "reward_after": 0.64, "reward_change_low": 0.38, "reward_change_high": 1.31, "reward_model_auroc": 0.83,
-            "kl": 2.9, "says": "better: its held-out reward changed by +0.38 to +1.31 (95 % interval)",
+            "version": 3, "created": 1799999000, "state": "active", "rolled_back": None, "thumbs": 24,
+            "reward_before": -0.21, "reward_after": 0.64, "reward_change_low": 0.38, "reward_change_high": 1.31,
+            "reward_model_auroc": 0.83, "kl": 2.9, "says": "better: its held-out reward changed by +0.38 to +1.31 (95 % interval)",
         }
     ],
     "thumbs": [

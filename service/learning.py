@@ -27,11 +27,13 @@ async def rate(
     parts: Parts, uid: str, message_id: str, said: Rating, idempotency_key: str | None
 ) -> Feedback:
     """Rates a message, for the first time or anew. A round that uses the rating's earlier revision ends."""
-    put = await parts.courier.do(
-        parts.ratings.putting(
-            uid, message_id, said.rating, said.tags or [], said.comment, said.correction, idempotency_key
-        )
+    call = parts.ratings.putting(
+        uid, message_id, said.rating, said.tags or [], said.comment, said.correction, idempotency_key
     )
+    try:
+        put = await parts.courier.do(call)
+    finally:  # an error may come of it, and the rating stand all the same
+        parts.unwatched.add(uid)
     if put.ended:  # so that its trainer soon notices; what the old revision shaped is not published anyhow
         await asyncio.to_thread(parts.store.overtake, uid)
     return put.feedback
@@ -43,6 +45,7 @@ def withdraw(parts: Parts, uid: str, message_id: str) -> Feedback:
         before = _overtaken(parts, uid)
         taught = _has_taught(parts, uid, message_id)
         feedback = parts.ratings.withdraw(uid, message_id)
+        parts.unwatched.add(uid)
         if taught or _shaped_any(parts, uid, message_id) or _overtaken(parts, uid) - before:
             _take_back(parts, uid)
     return feedback

@@ -60,6 +60,7 @@ class Parts:
     metrics: Metrics
     presence: Presence
     half_withdrawn: set[str] = field(default_factory=set)  # uids whose withdrawal was cut short by a store
+    unwatched: set[str] = field(default_factory=set)  # uids with ratings that the watch has not looked at yet
     held: ExitStack = field(default_factory=ExitStack)  # locks and connections, released by `close`
 
     def not_ready(self) -> list[str]:
@@ -150,6 +151,7 @@ def _heal(parts: Parts) -> None:
             log.error("user %s has no adapter folder any more and begins again on version 0", uid)
             parts.store.create(uid)
         parts.store.check(uid, parts.ratings.not_withdrawn(uid))
+    parts.unwatched.update(uids)  # what was rated just before a crash
     for uid in on_disk - uids:
         if (
             parts.store.head(uid).next == 1

@@ -38,6 +38,7 @@ def learnt(versions: Sequence[Version]) -> list[dict[str, Any]]:
             "version": each.version,
             "created": each.created,
             "state": each.state,
+            "rolled_back": each.rolled_back,
             **{name: each.metrics.get(name) for name in SHOWN},
             "says": gained(each.metrics),
         }

@@ -6,9 +6,11 @@ Knows the records of the layers below and the contract's names. Does not know wh
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from adapters.store import Version
+from adapters.versions import RolledBack
 from feedback.events import Feedback, Message, Round
 
 # What metrics hold at least; null where a version or round has no such number.
@@ -28,9 +30,13 @@ def feedback_shown(feedback: Feedback) -> dict[str, Any]:
     return {**vars(feedback)}
 
 
-def round_shown(round: Round) -> dict[str, Any]:
-    """A round and how far it is."""
-    return {**round.to_json(), "metrics": _metrics(round.metrics)}
+def round_shown(round: Round, rolled_back: Sequence[RolledBack] = ()) -> dict[str, Any]:
+    """A round and how far it is; the `reason` of one whose version gave way again by itself is why that was."""
+    shown = {**round.to_json(), "metrics": _metrics(round.metrics)}
+    for each in rolled_back:
+        if each.version == round.version:
+            shown["reason"] = f"rolled back to version {each.to}: {each.why}"
+    return shown
 
 
 def version_shown(version: Version) -> dict[str, Any]:

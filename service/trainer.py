@@ -10,13 +10,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 
+from adapters.model import BaseModel
 from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base, Candidate
 from feedback.claims import Rules
 from feedback.connection import Store, StoreUnavailable, check, connect, durability
 from feedback.instance import check_instance
+from feedback.recipe import recipe
 from feedback.trainer import Progress, RoundConfig, run_round
 from service.attempt import Learn, Records, Task
 from service.base_model import load_model
@@ -84,13 +87,27 @@ def _learner(settings: Settings) -> tuple[AdapterStore, Learn]:
         chat=Sampling(settings.temperature, settings.top_p, settings.repetition_penalty),
     )
 
-    def learn(task: Task, report: Callable[[Progress], None], stop: Callable[[], None]) -> Candidate:
+    learn = learning(model, store, config)
+
+    def learn_beside_chat(
+        task: Task, report: Callable[[Progress], None], stop: Callable[[], None]
+    ) -> Candidate:
         try:
-            return run_round(
-                model, store, task.uid, task.examples, start=task.start, seed=task.seed, config=config,
-                report=report, stop=stop,
-            )  # fmt: skip
+            return learn(task, report, stop)
         finally:
             cores.rest()
 
-    return store, learn
+    return store, learn_beside_chat
+
+
+def learning(model: BaseModel, store: AdapterStore, config: RoundConfig) -> Learn:
+    """What learns one round, and writes down from what."""
+
+    def learn(task: Task, report: Callable[[Progress], None], stop: Callable[[], None]) -> Candidate:
+        candidate = run_round(
+            model, store, task.uid, task.examples, start=task.start, seed=task.seed, config=config,
+            report=report, stop=stop,
+        )  # fmt: skip
+        return replace(candidate, recipe=recipe(task.examples, config))
+
+    return learn

@@ -1,7 +1,7 @@
 """What the API does by itself every few seconds while it runs.
 
-Knows which things may have been left over: deletions and withdrawals that were cut short, and numbers that only Redis
-has.
+Knows what is to be done: deletions and withdrawals that were cut short, versions that people like less than the one
+before, and numbers that only Redis has.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from service.deletion import finish_deletion
 from service.learning import finish_withdrawals
 from service.parts import Parts
 from service.presence import StillBusy
+from service.watching import watch
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def _once(parts: Parts) -> None:
     parts.metrics.due_users.set(parts.queue.size().due)
     parts.metrics.redis_up.set(1)
     finish_withdrawals(parts)
+    watch(parts)
     for uid in parts.accounts.leaving():
         try:
             finish_deletion(parts, uid)

@@ -21,7 +21,7 @@ from adapters.store import AdapterStore
 from feedback.claims import Claim, Rules
 from feedback.connection import StoreUnavailable
 from feedback.events import ClaimLost, Round, RoundOvertaken, UserGone
-from service.attempt import REDIS_AWAY, Attempt, Learn, NothingToLearn, Records, Stopped
+from service.attempt import REDIS_AWAY, Attempt, Learn, NothingToLearn, Records, Stopped, go_back
 from service.keeper import Keeper
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,7 @@ class Worker:
             revisions = [(each.message_id, each.revision) for each in records.ratings.standing(uid)]
         records.queue.bury(uid, reason)
         records.ratings.refuse(uid, revisions, reason)
+        go_back(self._store, records.ratings, uid)
         self._end(claim, records.rounds.start(claim, []), reason)
         records.claims.succeeded(claim)
 

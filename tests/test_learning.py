@@ -36,7 +36,8 @@ def parts(redis, tmp_path):
     records.ratings.mark_used(UID, [(id, 1) for id in ids], 1)
     return SimpleNamespace(
         store=store, ratings=records.ratings, rounds=records.rounds, claims=records.claims, ids=ids,
-        half_withdrawn=set(), courier=Courier(redis), accounts=Accounts(redis), presence=Presence(),
+        half_withdrawn=set(), unwatched=set(), courier=Courier(redis), accounts=Accounts(redis),
+        presence=Presence(),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import pytest
 from feedback import keys
 from feedback.claims import Claims, Rules
 from feedback.events import ClaimLost, NothingRated, RoundOvertaken, UnknownRound, UserGone
+from feedback.queue import Queue
 from feedback.ratings import Ratings
 from feedback.rounds import Rounds
 from tests.records import START, Clock, add_user, answered
@@ -166,13 +167,38 @@ def test_a_waiting_round_is_overtaken_by_nothing_but_forgetting(rounds, ratings)
     assert rounds.current("ann") is None and rounds.get("ann", round.id).state == "failed"
 
 
-def test_a_change_of_a_rating_that_it_uses_ends_it(rounds, ratings, claims):
+def test_a_change_of_a_rating_that_it_uses_ends_it_and_asks_for_another(rounds, ratings, claims):
     claim, round = begin(rounds, ratings, claims)
     ratings.put("ann", "msg_0003", "up")  # the same again is no change
     rounds.check(claim, round.id)
     ratings.put("ann", "msg_0003", "down")
     assert_overtaken(rounds, claim, round)
-    assert ratings.counts("ann").queued == 8 and rounds.current("ann") is None
+    assert ratings.counts("ann").queued == 8 and rounds.current("ann").state == "waiting"
+
+
+def test_a_change_of_a_used_rating_asks_for_a_round_that_waits_for_more_of_them(
+    redis, rounds, ratings, claims, clock
+):
+    rules, queue = Rules(settle=2), Queue(redis, clock)
+    ratings.mark_used("ann", [(f"msg_000{number}", 1) for number in range(8)], 1)
+    ratings.put("ann", "msg_0003", "down")
+    asked = rounds.current("ann")
+    assert asked.state == "waiting"
+    queue.open()
+    queue.mark_due(queue.claim("one"))
+    clock.now += 1
+    ratings.put("ann", "msg_0004", "down")
+    clock.now += 1
+    assert claims.take("one", rules, 60) is None
+    clock.now += 1
+    assert claims.take("one", rules, 60).uid == "ann" and rounds.current("ann") == asked
+
+
+def test_a_change_of_what_nobody_learnt_asks_for_nothing(rounds, ratings):
+    ratings.put("ann", "msg_0003", "down")
+    ratings.withdraw("ann", "msg_0003")
+    ratings.put("ann", "msg_0003", "up")
+    assert rounds.current("ann") is None
 
 
 def test_a_new_rating_waits_for_the_next_one(rounds, ratings, claims):

@@ -63,6 +63,27 @@ def test_of_many_rounds_that_began_alike_just_one_publishes(store):
     assert (store.head(UID).active, store.head(UID).epoch, store.head(UID).next) == (3, 4, 4)
 
 
+def race_back(store, start, wins, number):
+    start.wait()
+    try:
+        store.fall_back(UID, 3, "worse")
+        wins.put(number)
+    except Overtaken:
+        wins.put(None)
+
+
+def test_of_rounds_and_watches_that_decided_at_the_same_epoch_just_one_changes_anything(store):
+    start, published, fallen = FORK.Event(), FORK.Queue(), FORK.Queue()
+    racers = [child(race, store, start, published, number) for number in range(10, 13)]
+    racers += [child(race_back, store, start, fallen, number) for number in range(3)]
+    start.set()
+    new = [version for _, version in (published.get(timeout=60) for _ in range(3)) if version]
+    back = [number for number in (fallen.get(timeout=60) for _ in range(3)) if number is not None]
+    assert [ended(racer) for racer in racers] == [0] * len(racers)
+    assert len(new) + len(back) == 1 and store.head(UID).epoch == 4
+    assert store.head(UID).active == (3 if new else 1)
+
+
 def publish_on_and_on(store, until, published):
     while time.monotonic() < until:
         head = store.head(UID)
@@ -156,7 +177,7 @@ def everywhere(work, tmp_path, prepare):
         assert code in (0, -signal.SIGKILL)
         yield store
         if code == 0:
-            assert number > 5
+            assert number > 4  # one replace of a file has four steps
             return
     raise AssertionError("it never ends")
 
@@ -224,6 +245,19 @@ def test_killed_anywhere_while_retiring(tmp_path):
         assert (head.active, head.retired) in ((3, ()), (1, (3, 2)))
         store.retire(UID, without_b)
         assert store.head(UID).active == 1
+
+
+def test_killed_anywhere_while_giving_way_to_the_version_before(tmp_path):
+    def work(store):
+        store.fall_back(UID, store.head(UID).epoch, "worse")
+
+    for store in everywhere(work, tmp_path, three_versions):
+        head = sound(store)
+        assert (head.active, head.previous) in ((3, 2), (2, None))
+        assert (store.version(UID, 3).rolled_back is None) == (head.active == 3)
+        if head.active == 3:
+            work(store)
+        assert store.head(UID).active == 2
 
 
 def test_killed_anywhere_while_removing_a_user(tmp_path):

@@ -51,15 +51,16 @@ def rounds(
     parts: Running, user: User, limit: Annotated[int, Query(ge=1, le=100)] = 20, before: str | None = None
 ) -> dict[str, Any]:
     """Every round, newest first. `before` takes the `next` of the page before."""
+    gave_way = parts.store.head(user.uid).rolled_back
     found = parts.rounds.list(user.uid, limit + 1, before)  # one more tells whether there is another page
     following = found[limit - 1].id if len(found) > limit else None
-    return {"data": [round_shown(each) for each in found[:limit]], "next": following}
+    return {"data": [round_shown(each, gave_way) for each in found[:limit]], "next": following}
 
 
 @router.get("/rounds/{id}", responses=answers(ROUND))
 def one_round(parts: Running, user: User, id: str) -> dict[str, Any]:
     """One round and how far it is."""
-    return round_shown(parts.rounds.get(user.uid, id))
+    return round_shown(parts.rounds.get(user.uid, id), parts.store.head(user.uid).rolled_back)
 
 
 @router.post("/rollback", responses=answers(ADAPTER))

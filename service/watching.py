@@ -1,0 +1,58 @@
+"""The watch after publication: a version whose answers people like less than those of the one before gives way to it.
+
+Knows when to look, what is asked of the ratings and the adapter store, and in which order. Does not know from when on
+a version is worse (feedback/watch.py), or HTTP.
+
+It is the API that looks, every few seconds: a trainer may be busy with somebody's round for minutes. A rating only
+notes its user, so it costs nothing more. The notes are lost with the process, and so every user is looked at after its
+start. What is decided is one change of the head, at the epoch from before the thumbs were counted: whatever comes in
+between voids it, and it is decided anew.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from adapters.errors import Overtaken, UnknownUser
+from feedback.connection import StoreError as RedisError
+from feedback.watch import verdict
+from service.learning import DISK_ERRORS
+from service.parts import Parts
+
+log = logging.getLogger(__name__)
+
+
+def watch(parts: Parts) -> None:
+    """Looks at whoever has rated since the last time. Raises Redis's `StoreError`; the rest is then for next time."""
+    for uid in list(parts.unwatched):
+        parts.unwatched.discard(uid)  # first: what is rated from here on counts anew
+        try:
+            look(parts, uid)
+        except UnknownUser:
+            continue  # deleted
+        except Overtaken:
+            parts.unwatched.add(uid)
+        except DISK_ERRORS as error:
+            parts.unwatched.add(uid)
+            log.error("the watch over a version waits for the disk: %s", error)
+        except RedisError:
+            parts.unwatched.add(uid)
+            raise
+
+
+def look(parts: Parts, uid: str) -> None:
+    """Rolls back where there is reason to. The thumbs that say so stay queued: the next round, which begins from the
+    version rolled back to, learns from them.
+
+    Raises `UnknownUser`, `Overtaken`, the stores' errors; then nothing is decided.
+    """
+    head = parts.store.head(uid)
+    if head.previous is None:
+        return
+    new, old = (parts.ratings.thumbs(uid, version) for version in (head.active, head.previous))
+    why = verdict(new, old)
+    if why is None:
+        return
+    parts.store.fall_back(uid, head.epoch, why)
+    log.warning("a version gave way to the one before it: %s", why)
+    parts.rounds.overtake(uid)
