@@ -34,20 +34,26 @@ FAR_BEHIND = 1.5  # times the quickest variant's seconds: a longer answer will n
 
 
 def measure(quick: bool, say: Say) -> Result:
-    """Ours, then the plain loop, at each length; the plain loop's quickest variant counts."""
+    """Ours before and after the plain loop, at each length; the plain loop's quickest variant counts."""
     figures: Figures = {}
     raw: dict[str, Any] = {}
     left_out = {"chat's default length": "this was a quick run"} if quick else {}
     variants = [variant.name for variant in VARIANTS]
     for tokens in LENGTHS[:1] if quick else LENGTHS:
-        mine = _child("ours", tokens, env=part_environment())
-        say(f"{tokens} tokens, ours: {_seconds(mine['ours']):.1f} s")
-        theirs = _child("plain", tokens, *variants, env=os.environ)
+        before, theirs, after = (
+            _ours(tokens),
+            _child("plain", tokens, *variants, env=os.environ),
+            _ours(tokens),
+        )
+        mine = before + after
+        say(
+            f"{tokens} tokens, ours, before and after: {', '.join(f'{_seconds([each]):.1f} s' for each in mine)}"
+        )
         for name, runs in theirs.items():
             say(f"{tokens} tokens, plain loop, {name}: {_seconds(runs):.1f} s")
         best = min(map(_seconds, theirs.values()))
-        figures[f"{tokens} tokens"] = best / _seconds(mine["ours"])
-        raw[f"{tokens} tokens"] = mine | {f"plain, {name}": runs for name, runs in theirs.items()}
+        figures[f"{tokens} tokens"] = best / _seconds(mine)
+        raw[f"{tokens} tokens"] = {"ours": mine} | {f"plain, {name}": runs for name, runs in theirs.items()}
         for name in [name for name in variants if _seconds(theirs[name]) > FAR_BEHIND * best]:
             left_out[f"plain loop, {name}, beyond {tokens} tokens"] = "it was far behind the quickest"
             variants.remove(name)
@@ -86,6 +92,11 @@ def plain(tokens: int, variants: Sequence[str]) -> dict[str, list[Took]]:
 
 def _seconds(runs: Sequence[Mapping[str, float]]) -> float:
     return median(each["rollouts"] + each["update"] for each in runs)
+
+
+def _ours(tokens: int) -> list[dict[str, float]]:
+    """Twice in one measurement, should the machine change its pace meanwhile."""
+    return _child("ours", tokens, env=part_environment())["ours"]
 
 
 def _child(side: str, tokens: int, *words: str, env: Mapping[str, str]) -> dict[str, list[dict[str, float]]]:

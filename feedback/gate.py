@@ -29,7 +29,9 @@ class GateConfig:
     version_kl: float = 20.0  # nats an answer, to the parent
     empty_rise: float = 0.05  # share of empty answers above the base's
     repetition_rise: float = 0.15  # mean share of repeated 4-grams above the base's
-    cut_off_rise: float = 0.15  # share of answers that hit the limit above the base's
+    cut_off_rise: float = (
+        0.15  # share of answers that hit the limit above the base's, lower bound: few are compared
+    )
     entropy_least: float = 0.35  # entropy a token, as a share of the base's on the same answers
 
 
@@ -70,8 +72,9 @@ class Side:
         return sum(not text.strip() for text in self.texts) / len(self.texts)
 
     @property
-    def cut_off(self) -> float:
-        return sum(not end for end in self.ended) / len(self.ended)
+    def cut_off(self) -> Tensor:
+        """(N,) 1 for an answer that hit the limit."""
+        return 1 - torch.tensor(self.ended, dtype=torch.float32)
 
     @property
     def repetition(self) -> float:
@@ -96,20 +99,34 @@ def judge(
         [
             _above("reward difference, lower bound", bound, config.margin),
             _below("KL to the parent, nats an answer", kl_parent, config.version_kl),
-            *soundness(answers, base, kl_base=kl_base, entropy_share=entropy_share, config=config),
+            *soundness(
+                answers,
+                base,
+                kl_base=kl_base,
+                entropy_share=entropy_share,
+                config=config,
+                generator=generator,
+            ),
         ]
     )
 
 
 def soundness(
-    answers: Side, base: Side, *, kl_base: float, entropy_share: float, config: GateConfig
+    answers: Side,
+    base: Side,
+    *,
+    kl_base: float,
+    entropy_share: float,
+    config: GateConfig,
+    generator: Generator,
 ) -> list[Check]:
-    """The checks that need no thumbs: near enough to the base model, and not collapsed."""
+    """The checks that need no thumbs: near enough to the base model, and not collapsed; to the same prompts."""
+    cut_off = lower_bound(answers.cut_off - base.cut_off, config.confidence, generator)
     return [
         _below("KL to the base model, nats an answer", kl_base, config.lifetime_kl),
         _below("empty answers, share", answers.empty, base.empty + config.empty_rise),
         _below("repeated 4-grams, share", answers.repetition, base.repetition + config.repetition_rise),
-        _below("answers cut off, share", answers.cut_off, base.cut_off + config.cut_off_rise),
+        _below("answers cut off, rise of their share, lower bound", cut_off, config.cut_off_rise),
         _above("entropy a token, share of the base's", entropy_share, config.entropy_least),
     ]
 
