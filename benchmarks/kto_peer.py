@@ -40,7 +40,8 @@ def main(model: str, folder: Path) -> None:
         args=KTOConfig(
             output_dir=str(folder / "checkpoints"), per_device_train_batch_size=BATCH, num_train_epochs=FOREVER,
             learning_rate=LEARNING_RATE, lr_scheduler_type="constant", save_strategy="no", report_to="none",
-            logging_strategy="no", use_cpu=True, bf16=True, seed=job["seed"], disable_tqdm=True,
+            logging_strategy="no", use_cpu=True, bf16=True, gradient_checkpointing=False, seed=job["seed"],
+            disable_tqdm=True,
         ),
         train_dataset=Dataset.from_list([_example(thumb) for thumb in job["thumbs"]]),
         processing_class=AutoTokenizer.from_pretrained(model),
