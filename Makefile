@@ -8,10 +8,10 @@ CODE := adapters benchmarks feedback service tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo install test bench format check lock clean
+.PHONY: help run demo install test bench bench-learning bench-learning-quick format check lock clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
 
 run: $(INSTALLED) ## install what is missing, then start everything on this machine
 	@exec $(BIN)/thumbtune serve
@@ -26,6 +26,12 @@ test: $(INSTALLED) ## all tests
 
 bench: $(INSTALLED) ## measure everything beside its peers, some 35 minutes, into docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
+
+bench-learning: $(INSTALLED) ## the proof that it learns, many hours, resumed where it was cut off, into docs/learning.md
+	@$(BIN)/python -m benchmarks.learning
+
+bench-learning-quick: $(INSTALLED) ## its short form, under 15 minutes: two tastes, one seed, short answers
+	@$(BIN)/python -m benchmarks.learning --quick
 
 format: $(INSTALLED) ## lay the code out as `make check` wants it
 	@$(BIN)/ruff format $(CODE)

@@ -23,7 +23,7 @@ PARTS = (
     "turns",
     "memory",
     "iteration",
-    "learning",
+    "promptness",
     "company",
     "ratings",
     "chats",

@@ -80,7 +80,7 @@ def measure(quick: bool, say: Say) -> Result:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
     }
     return Result({}, raw)
 
@@ -115,7 +115,7 @@ def _processor() -> str:
     ).strip()
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit, with a plus sign where the files differ from it; empty outside git."""
     command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()

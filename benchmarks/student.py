@@ -27,11 +27,14 @@ class NoRound(Exception):
 
 @dataclass
 class Watched:
-    """One round: how it ended, and the seconds from the last thumb at which each of its steps was first seen."""
+    """One round: how it ended, and the seconds from the last thumb at which each of its steps was first seen.
+
+    `path`: what it told of itself after each batch of rollouts: reward in log-odds, and KL in nats an answer."""
 
     state: str = "waiting"
     seconds: float = 0.0
     steps: dict[int, float] = field(default_factory=dict)
+    path: list[tuple[float, float]] = field(default_factory=list)
     reason: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -62,6 +65,9 @@ def watch(person: Person, steps: int | None = None) -> Watched:
         seen.state, seen.reason, seen.metrics = round["state"], round["reason"], round["metrics"]
         if seen.state == "running":
             seen.steps.setdefault(round["step"], seen.seconds)
+            place = (round["metrics"].get("reward"), round["metrics"].get("kl"))
+            if None not in place and place not in seen.path:
+                seen.path.append(place)
             if steps is not None and round["step"] >= steps:
                 break
         time.sleep(LOOK_SECONDS)

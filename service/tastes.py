@@ -82,7 +82,7 @@ def sentences(text: str) -> list[str]:
 def brevity(text: str) -> float:
     """Half for few words in all (20 or fewer: full, 80: none), half for short sentences (6 words: full, 20: none)."""
     count = len(words(text))
-    return (_falling(count, 20, 80) + _falling(count / len(sentences(text)), 6, 20)) / 2
+    return (falling(count, 20, 80) + falling(count / len(sentences(text)), 6, 20)) / 2
 
 
 def is_brief(text: str) -> bool:
@@ -115,7 +115,7 @@ def is_addressed(text: str) -> bool:
 
 def calm(text: str) -> float:
     """No exclamation marks, no gushing: full without any, none from 3 such marks and words in 100 words on."""
-    return _falling(100 * heat(text) / len(words(text)), 0, 3)
+    return falling(100 * heat(text) / len(words(text)), 0, 3)
 
 
 def is_calm(text: str) -> bool:
@@ -133,7 +133,7 @@ def _addressed(text: str) -> float:
     return 100 * sum(word in ADDRESS for word in said) / len(said)
 
 
-def _falling(value: float, full: float, none: float) -> float:
+def falling(value: float, full: float, none: float) -> float:
     """1 up to `full`, 0 from `none` on, straight in between."""
     return min(1.0, max(0.0, (none - value) / (none - full)))
 

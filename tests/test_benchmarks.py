@@ -1,11 +1,13 @@
 """The benchmarks' pure parts: what a hit is, how figures are worded and laid out. Nothing here measures anything."""
 
 import json
+import sys
 from itertools import pairwise
 
 import pytest
 
 from benchmarks import report, results, targets
+from benchmarks.apart import CannotInstall, run
 from benchmarks.decode import Speed, ratios
 from benchmarks.machine import Floor, Peaks
 from benchmarks.targets import HIT, MISS, UNKNOWN, Target, judge
@@ -149,3 +151,15 @@ def test_the_gaps_of_a_stream_are_between_its_texts():
     answer.take(b"0\r\n\r\n", 6.0)
     assert answer.whole
     assert answer.gaps == [after - before for before, after in pairwise(times[1:-1])] == [0.5, 1.5]
+
+
+def test_an_environment_that_cannot_be_made_says_why():
+    with pytest.raises(CannotInstall, match="there is no such package"):
+        run([sys.executable, "-c", "raise SystemExit('there is no such package')"])
+    assert run([sys.executable, "-c", "print('here')"]) == "here\n"
+
+
+def test_an_interval_and_what_stands_beside_are_shown():
+    target = Target("p", "f", "what", "peer", "≥", 0.6, "", "g", "its gain")
+    line = judge(target, record({"f": 0.5, "g": 0.25}) | {"raw": {"intervals": {"f": [0.4, 0.75]}}})
+    assert line.measured == "0.50 (0.40 to 0.75) (its gain: 0.25)" and line.verdict == MISS

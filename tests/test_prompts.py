@@ -1,4 +1,4 @@
-"""The shipped prompts: as many as promised, one a line, and no prompt in two sets."""
+"""The prompts of service and benchmarks: as many as promised, one a line, and no prompt in two sets."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SETS = {("feedback", "neutral_prompts.txt"): 80, ("service", "demo_prompts.txt"): 96}
+SETS = {
+    ("feedback", "neutral_prompts.txt"): 80,
+    ("service", "demo_prompts.txt"): 96,
+    ("benchmarks", "prompts.txt"): 48,
+}
 
 
 def prompts(package, name):
@@ -31,7 +35,7 @@ def test_a_set_is_well_formed(where, count):
 
 def test_no_prompt_stands_twice_in_one_set_or_two():
     every = [bare(prompt) for where in SETS for prompt in prompts(*where)]
-    assert len(every) == len(set(every)) == 176
+    assert len(every) == len(set(every)) == 224
 
 
 @pytest.mark.parametrize(("package", "name"), SETS)

@@ -1,0 +1,125 @@
+"""docs/learning.md, docs/learning.json and the picture, made from the records of the trials that have ended.
+
+Knows the page's layout; the words around it stand in learning_page.md. Measures nothing. Only the full form writes into
+docs/; the other forms' pages lie beside their records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters import disk
+from benchmarks import curves, findings, targets
+from benchmarks.findings import Found
+from benchmarks.report import row
+from benchmarks.results import Result, write
+from benchmarks.targets import LEARNING, MISS
+from benchmarks.tastes import USERS, base_utility
+from benchmarks.trials import COMPARED, FOLDER, FULL, STEP, Form
+from benchmarks.workload import ROOT
+
+TEMPLATE = ROOT / "benchmarks" / "learning_page.md"
+SHOWN = 400  # characters of an answer
+
+
+def make(form: Form, why: Mapping[str, str]) -> list[Path]:
+    """Write all three; where they are. `why`: of experiments that failed just now."""
+    folder = ROOT / "docs" if form is FULL else FOLDER / form.name
+    picture = folder / "pictures" / "learning.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    found = Found.of(form)
+    results = findings.results(found, why)
+    records = {name: dataclasses.asdict(result) for name, result in results.items()}
+    write(
+        folder / "learning.json",
+        {"form": form.name, "tokens": form.tokens, "commits": found.commits(), **records},
+    )
+    disk.replace(folder / "learning.md", page(found, results).encode())
+    disk.replace(picture, curves.png(found, results))
+    return [folder / "learning.md", folder / "learning.json", picture]
+
+
+def page(found: Found, results: Mapping[str, Result]) -> str:
+    """The page's text."""
+    form = found.form
+    judged = targets.lines({name: dataclasses.asdict(each) for name, each in results.items()}, LEARNING)
+    counts = found.counts()
+    ended, wanted = (sum(each[side] for each in counts.values()) for side in (0, 1))
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        form=form.name,
+        tokens=form.tokens,
+        seeds=len(form.seeds),
+        tastes=len(form.tastes),
+        held_out=form.held_out,
+        commits=", ".join(f"`{each}`" for each in found.commits()) or "none",
+        ended=f"{ended} of {wanted}",
+        table="\n".join(map(row, judged)),
+        misses=sum(line.verdict == MISS for line in judged),
+        trials="\n".join(f"| {name} | {done} of {count} |" for name, (done, count) in counts.items()),
+        users="\n".join(_user(name, results["gain"]) for name in form.tastes),
+        failures=failures(found, results),
+    )
+
+
+def failures(found: Found, results: Mapping[str, Result]) -> str:
+    """What went wrong, in lines: rounds, runs, and the taste that gained least with its answers."""
+    ended = {name: results[name].raw.get("rounds", {}) for name in ("gain", "random")}
+    lines = [f"- Rounds of `{name}`: {_listed(rounds)}." for name, rounds in ended.items() if rounds]
+    if collapsed := results["long"].raw.get("collapsed"):
+        lines.append(f"- Collapsed: {collapsed}.")
+    if never := results["streak"].figures.get("never"):
+        lines.append(f"- Never three accepted in a row: {never:.0f} runs.")
+    for name, result in results.items():
+        lines += [f"- {name}: {why}." for why in result.left_out.values()]
+    return "\n".join([*lines, *_least(found, results["gain"])])
+
+
+def _least(found: Found, gain: Result) -> list[str]:
+    """The taste that gained least: its held-out prompt that lost most, before and after."""
+    single: Mapping[str, Any] = gain.raw.get("tastes", {})
+    if not single:
+        return []
+    name = min(single, key=lambda taste: single[taste]["gains"][str(COMPARED)]["mean"])
+    exams = found.tables["gain"][name][0]["exams"]
+    pairs: Sequence[Any] = list(zip(exams["0"], exams[str(COMPARED)], strict=True))
+    before, after = min(pairs, key=lambda pair: pair[1]["score"] - pair[0]["score"])
+    out = [
+        "",
+        f"The least gain at {COMPARED} thumbs was that of `{name}`; of its prompts, this one lost most:",
+        "",
+    ]
+    for when, each in (("before", before), ("after", after)):
+        text = " ".join(each["answer"].split())
+        shown = text if len(text) <= SHOWN else text[:SHOWN] + "…"
+        out += [f"> *{each['prompt']}* {when}, {each['score']:.2f}: {shown}", ""]
+    return out
+
+
+def _user(name: str, gain: Result) -> str:
+    """One taste's line of the second table."""
+    user, base = USERS[name], base_utility()[name]
+    cells = [f"{name}: {user.taste.wish}", user.kind, f"{base['utility']:.2f}", f"{base['accepted']:.0%}"]
+    single = gain.raw.get("tastes", {}).get(name)
+    if single is None:
+        return f"| {' | '.join([*cells, *['–'] * 4])} |"
+    gains, accepted = single["gains"], list(single["accepted"].values())
+    cells += [
+        _gain(gains.get(str(n)), whole=n == COMPARED) for n in range(STEP, FULL.thumbs["gain"] + 1, STEP)
+    ]
+    return f"| {' | '.join([*cells, f'{accepted[0]:.0%} → {accepted[-1]:.0%}'])} |"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items())
+
+
+def _gain(found: Mapping[str, float] | None, whole: bool) -> str:
+    if found is None:
+        return "–"
+    if not whole:
+        return f"{found['mean']:.2f}"
+    mark = "" if found["low"] > 0 else " **not clear of 0**"
+    return f"{found['mean']:.2f} ({found['low']:.2f} to {found['high']:.2f}){mark}"

@@ -1,0 +1,76 @@
+"""The base model at a desk of its own: answers as chat would draw them, without a service in between.
+
+Knows the engine, chat's defaults, and what a round reads from thumbs. Does not know what is compared. A row's draws
+depend on its seed and its own logits alone, so the same prompt and seed give the text that the service gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cache
+
+from adapters.adapter import Adapter
+from adapters.model import ModelConfig, load
+from benchmarks import workload
+from feedback.reward import Answers
+from feedback.rollouts import Prompt, Rollout, Sampler, features, rated
+from feedback.round import Example, RoundConfig
+from feedback.trainer import Taste as Read
+from feedback.trainer import read_taste
+
+Conversation = list[dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rated:
+    """A thumb on an answer."""
+
+    prompt: str
+    answer: str
+    ended: bool
+    up: bool
+
+
+class Desk:
+    """`tokens`: an answer's length."""
+
+    def __init__(self, tokens: int) -> None:
+        self.config = RoundConfig(answer_tokens=tokens)
+        self.model = load(ModelConfig(), workload.MODELS, report=lambda _: None)
+        self.shape = self.model.lora_shape(self.config.rank, self.config.alpha)
+        self._sampler = Sampler(self.model, self.shape, self.config.rows, stop=lambda: None)
+        self.base = cache(self._base)
+
+    def answers(
+        self, prompts: Sequence[str | Conversation], first_seed: int, adapter: Adapter | None = None
+    ) -> list[Rollout]:
+        """An answer to each prompt, the i-th with `first_seed` + i; of the base model where there is no adapter."""
+        asked = [Prompt(_conversation(prompt), self.config.answer_tokens) for prompt in prompts]
+        return self._sampler.sample(asked, adapter, dataclasses.replace(self.config.chat, seed=first_seed))
+
+    def read(self, rollouts: Sequence[Rollout]) -> Answers:
+        """Their features."""
+        return features(self.model, rollouts)
+
+    def taste(self, thumbs: Sequence[Rated], base: Answers) -> Read:
+        """What a round would read from these thumbs, none of them kept for the judge."""
+        examples = [
+            Example(
+                message_id=f"msg_{number}", revision=1, messages=_conversation(thumb.prompt), answer=thumb.answer,
+                ended=thumb.ended, rating=1 if thumb.up else -1, correction=None, held_out=False,
+                max_tokens=self.config.answer_tokens,
+            )
+            for number, thumb in enumerate(thumbs)
+        ]  # fmt: skip
+        seen = self.read([rated(self.model, e.messages, e.answer, e.ended) for e in examples])
+        return read_taste(self.model, examples, seen, base, self.config, lambda: None)
+
+    def _base(self, prompts: tuple[str, ...], first_seed: int) -> tuple[list[Rollout], Answers]:
+        """The base model's answers and their features, computed once."""
+        drawn = self.answers(prompts, first_seed)
+        return drawn, self.read(drawn)
+
+
+def _conversation(prompt: str | Conversation) -> Conversation:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
