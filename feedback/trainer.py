@@ -7,7 +7,7 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
     read      features of the rated answers; the climbed reward model, and the judge's from the thumbs kept apart
     base      the base model's own answers to the same prompts: what every reward is relative to
     practise  k times: sample → score → measure the KL → stop at the budget, or update (practice.py)
-    judge     candidate against the active version, on prompts that no rollout began from (gate.py)
+    judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py)
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ def run_round(
     candidate = practise(round, learner, parent, taste.climbed, base_read)
 
     round.begin("judging the candidate")
-    active = store.head(uid).active
-    now = parent if active == start else store.load(uid, active) if active else None
-    verdict = judge(round, taste.judge, candidate, now)
+    verdict = judge(round, taste.judge, candidate, parent)
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,
@@ -145,13 +143,13 @@ def read_taste(
     return Taste(climbed, judge, metrics)
 
 
-def judge(round: Round, judging: RewardModel, candidate: Adapter, active: Adapter | None) -> gate.Verdict:
-    """Candidate, active version and base on the gate's prompts, with the same seeds, drawn as chat draws."""
+def judge(round: Round, judging: RewardModel, candidate: Adapter, parent: Adapter | None) -> gate.Verdict:
+    """Candidate, the version before it and base on the gate's prompts, with the same seeds, drawn as chat draws."""
     config, prompts = round.config, round.gate_prompts
     chat = replace(config.chat, seed=round.sampling(2).seed)
     base = round.sampler.sample(prompts, None, chat)
     theirs = round.sampler.sample(prompts, candidate, chat)
-    now = round.sampler.sample(prompts, active, chat) if active else base
+    now = round.sampler.sample(prompts, parent, chat) if parent else base
     base_read = features(round.model, base, round.stop)
     rewards = [judging.worth(features(round.model, side, round.stop), base_read)[0] for side in (theirs, now)]
     after, before = rewards

@@ -116,7 +116,8 @@ ADAPTER: dict[str, Any] = {
         {
             "version": 3, "created": 1799999000, "state": "active", "rolled_back": None, "thumbs": 24,
             "reward_before": -0.21, "reward_after": 0.64, "reward_change_low": 0.38, "reward_change_high": 1.31,
-            "reward_model_auroc": 0.83, "kl": 2.9, "says": "better: its held-out reward changed by +0.38 to +1.31 (95 % interval)",
+            "reward_model_auroc": 0.83, "kl": 2.9,
+            "says": "better: its held-out reward changed by +0.38 to +1.31 (95 % interval)",
         }
     ],
     "thumbs": [
