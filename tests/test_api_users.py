@@ -171,21 +171,29 @@ def test_the_same_id_made_again_shares_nothing_with_the_old_one(api):
 
 
 def test_a_deletion_ends_running_answers_and_nothing_is_written_afterwards(api):
+    # The tiny model is done in half a second, and a busy machine may bring the deletion after that.
+    assert any(deleted_while_answering(api) == "cancelled" for _ in range(20))
+
+
+def deleted_while_answering(api):
+    """How the answers of a user end who goes meanwhile."""
     user = api.user()
     body = {"messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 450, "n": 8}
-    with connect(api.redis_url) as redis, user:
+    with connect(api.redis_url) as redis, user, api.client(user.key) as leaver:
         uid = redis.hget("thumbtune:ids", user.id)
+        leaver.get("/v1/me")  # connected already
         with user.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
             stream = events(response)
             next(stream)
             gone = []
-            deleting = threading.Thread(target=lambda: gone.append(api.call("DELETE", "/v1/me", user.key)))
+            deleting = threading.Thread(target=lambda: gone.append(leaver.delete("/v1/me")))
             deleting.start()
             *_, last, done = stream
             deleting.join()
         assert gone[0].status_code == 204
-        assert last["choices"][0]["finish_reason"] == "cancelled" and done == "[DONE]"
+        assert done == "[DONE]"
         assert not [key for key in redis.scan_iter("*") if uid in key]
+    return last["choices"][0]["finish_reason"]
 
 
 def test_a_deletion_cut_short_is_finished_at_the_next_start(tmp_path):
