@@ -141,21 +141,29 @@ refresh_due(KEYS[6], ARGV[1], KEYS[3], KEYS[5], ARGV[2])
 return {'done'}
 """)
 
-# KEYS: rated · ARGV: version, first place, last place, any rating, any message
+# KEYS: rated · ARGV: first place, last place, any rating, any message
+# Thumbs that stand, by the version that answered and by whether that was asked for.
 THUMBS = script("""
 -- The base model stands in for a version only where `personal` was asked for; older messages say that in the record.
-local function personal(message)
-  if ARGV[1] ~= '0' then return true end
+local function personal(version, message)
+  if version ~= '0' then return true end
   local model = redis.call('HGET', message, 'model') or cjson.decode(redis.call('HGET', message, 'record')).model
   return model == 'personal'
 end
-local ids = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[3])
-local thumbs = {up = 0, down = 0}
+local ids = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2])
+local thumbs = {}
 for _, id in ipairs(ids) do
-  local found = redis.call('HMGET', string.format(ARGV[4], id), 'adapter_version', 'state', 'rating')
-  if found[1] == ARGV[1] and found[2] ~= 'withdrawn' and personal(string.format(ARGV[5], id)) then
-    thumbs[found[3]] = thumbs[found[3]] + 1
+  local found = redis.call('HMGET', string.format(ARGV[3], id), 'adapter_version', 'state', 'rating')
+  if found[1] and found[2] ~= 'withdrawn' then
+    local asked = personal(found[1], string.format(ARGV[4], id)) and 'personal' or 'base'
+    local group = found[1] .. ' ' .. asked .. ' ' .. found[3]
+    thumbs[group] = (thumbs[group] or 0) + 1
   end
 end
-return {#ids, thumbs.up, thumbs.down}
+local found = {#ids}
+for group, count in pairs(thumbs) do
+  table.insert(found, group)
+  table.insert(found, count)
+end
+return found
 """)

@@ -11,8 +11,10 @@ both kinds are held out early, and no later change moves a rating into training.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,13 +202,31 @@ class Ratings:
         """What stands of what was said of this version's answers; of the base model's (0) where it answered for want of
         a version, not where `base` was asked for. Refused ones count: an empty answer teaches nothing and is a bad one.
         """
-        up = down = place = 0
-        while True:
-            args = [version, place, place + PAGE - 1, keys.rating(uid, ANY), keys.message(uid, ANY)]
-            seen, more_up, more_down = self._store.read(THUMBS, [keys.rated(uid)], args)
-            up, down, place = up + more_up, down + more_down, place + PAGE
+        counted = self._counted(uid)
+        return Thumbs(counted[version, "personal", "up"], counted[version, "personal", "down"])
+
+    def thumbs_by_version(self, uid: str) -> dict[int, Thumbs]:
+        """The same of every version that has any, in their order, the base model's wherever it answered."""
+        counted = self._counted(uid)
+
+        def of(version: int, rating: str) -> int:
+            return sum(counted[version, asked, rating] for asked in ("personal", "base"))
+
+        versions = sorted({version for version, _, _ in counted})
+        return {version: Thumbs(of(version, "up"), of(version, "down")) for version in versions}
+
+    def _counted(self, uid: str) -> Counter[tuple[int, str, str]]:
+        """Standing ratings by version, by what was asked for (`personal` or `base`) and by thumb."""
+        counted: Counter[tuple[int, str, str]] = Counter()
+        for place in itertools.count(0, PAGE):
+            args = [place, place + PAGE - 1, keys.rating(uid, ANY), keys.message(uid, ANY)]
+            seen, *groups = self._store.read(THUMBS, [keys.rated(uid)], args)
+            for group, count in zip(groups[::2], groups[1::2], strict=True):
+                version, asked, rating = group.split()
+                counted[int(version), asked, rating] += count
             if seen < PAGE:
-                return Thumbs(up, down)
+                break
+        return counted
 
     # what the adapter store asks before it publishes or retires
 

@@ -5,12 +5,13 @@ Knows the records of versions and ratings, and words for their numbers. Does not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters.store import Version
 from feedback.beliefs import LEAST_THUMBS, describe, too_early
 from feedback.ratings import Counts
+from feedback.watch import Thumbs
 
 SHOWN = (
     "thumbs", "reward_before", "reward_after", "reward_change_low", "reward_change_high", "reward_model_auroc", "kl",
@@ -61,19 +62,13 @@ def gained(metrics: dict[str, Any]) -> str:
     return f"worse: {interval}" if high < 0 else f"too early to tell: {interval}"
 
 
-def liked(history: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def liked(thumbs: Mapping[int, Thumbs]) -> list[dict[str, Any]]:
     """By version, the base model (0) included: thumbs up and down for its answers, and the share of those up.
 
-    `history` as Ratings.history: of each message the last revision counts, unless it is withdrawn. An answer that
-    nothing can be learnt from, such as an empty one, counts here: it was liked or not.
+    `thumbs` as Ratings.thumbs_by_version. An answer that nothing can be learnt from, such as an empty one, counts here:
+    it was liked or not.
     """
-    newest = {each["message_id"]: each for each in history}
-    standing = [each for each in newest.values() if each["state"] != "withdrawn"]
-    shares = []
-    for version in sorted({each["adapter_version"] for each in standing}):
-        ratings = [each["rating"] for each in standing if each["adapter_version"] == version]
-        up = ratings.count("up")
-        shares.append(
-            {"version": version, "up": up, "down": len(ratings) - up, "share_up": up / len(ratings)}
-        )
-    return shares
+    return [
+        {"version": version, "up": each.up, "down": each.down, "share_up": each.up / each.total}
+        for version, each in thumbs.items()
+    ]

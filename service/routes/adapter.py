@@ -114,6 +114,6 @@ def _status(parts: Parts, uid: str) -> dict[str, Any]:
         "feedback": {"up": counts.up, "down": counts.down, "queued": counts.queued, "used": counts.used},
         "reward_model": progress.understood(counts, every),
         "learning": progress.learnt(every),
-        "thumbs": progress.liked(parts.ratings.history(uid)),
+        "thumbs": progress.liked(parts.ratings.thumbs_by_version(uid)),
         "round": current and round_shown(current),
     }
