@@ -110,17 +110,13 @@ class Store(redis.Redis):
         The reply of a durable call is `StoreUnavailable` if the disk did not confirm. Raises it if Redis does not
         answer. Either way what was called may be done.
         """
-        replies = self._sent(calls)
+        replies = self._sent(calls, "EVALSHA")
         unknown = [
             place for place, reply in enumerate(replies) if isinstance(reply, exceptions.NoScriptError)
         ]
-        if unknown:  # the server has been restarted
-            for source in {calls[place].script.source for place in unknown}:
-                self.script_load(source)
-            for place, reply in zip(unknown, self._sent([calls[place] for place in unknown]), strict=True):
-                assert not isinstance(reply, exceptions.NoScriptError), (
-                    "a script that was just loaded is there"
-                )
+        if unknown:  # the server has been restarted, and may be once more: this time the scripts go along
+            again = self._sent([calls[place] for place in unknown], "EVAL")
+            for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
         return replies
 
@@ -136,11 +132,12 @@ class Store(redis.Redis):
             durability(self)
         return bool(self._waits)
 
-    def _sent(self, calls: Sequence[Call[Any]]) -> list[Any]:
+    def _sent(self, calls: Sequence[Call[Any]], how: Literal["EVALSHA", "EVAL"]) -> list[Any]:
         waits = any(call.durable for call in calls) and self.waits
         with self.pipeline(transaction=False) as pipe:
             for call in calls:
-                pipe.execute_command("EVALSHA", call.script.sha, len(call.names), *call.names, *call.args)
+                script = call.script.sha if how == "EVALSHA" else call.script.source
+                pipe.execute_command(how, script, len(call.names), *call.names, *call.args)
             if waits:
                 pipe.execute_command("EVAL", MARK.source, 1, keys.MARK)
                 pipe.execute_command(*WAIT)
