@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def calibration(pairs: Sequence[tuple[float, bool, bool]]) -> dict[str, float]:
     trusted = [better for _, better, above in pairs if above]
     return {
         "calibration error": error,
-        "lower bound right": mean(trusted),
+        "lower bound right": mean(trusted) if trusted else math.nan,
         "of pairs": len(trusted) / len(pairs),
     }
 
