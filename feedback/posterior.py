@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 STEPS = 100  # of scoring; it is over after some ten
-TOLERANCE = 1e-4  # nats that a step still gains; with 1e-8 the means agree to six digits, and it takes six times as long
+TOLERANCE = 1e-6  # nats that a step still gains
 HALVINGS = 8
 TOGETHER = 64  # hypotheses at once, for a thousand thumbs take memory
 LEAST = 4  # thumbs on either side of a turn
