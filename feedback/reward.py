@@ -1,17 +1,17 @@
 """One person's reward model: how that person would like an answer, and how sure that is.
 
-Knows features, thumbs and linear algebra; knows nothing of Redis, disk, rollouts or PPO. Pure: the same inputs give
-the same model, and nothing random is drawn.
+Knows features, thumbs and linear algebra; knows nothing of Redis, rollouts or PPO. Pure: the same inputs give the same
+model, and nothing random is drawn.
 
-The model is a Bayesian logistic regression with a Gaussian prior, fitted by Laplace's method (MacKay 1992; Bishop
-2006, §4.5). An answer's features are its style (style.py) and the base model's last hidden states over it, averaged
-and reduced to the directions in which this person's answers differ most. The prior is tight, so a few thumbs move it
-a little and no number of alike thumbs moves it far; what is not known yet stands in the covariance. Labels are taken
-to be wrong with probability `flip`.
+The model is a Bayesian logistic regression (posterior.py); its prior is what people's tastes have in common (prior.py).
+An answer's features are its style (style.py) and the base model's last hidden states over it, averaged and projected to
+a few numbers. What is not known yet stands in the covariance.
 
 An answer is worth what it is better than the base model's answer to the same prompt, at a lower confidence bound:
     r(x) = mᵀΔ − c·√(Δᵀ S Δ),   Δ = φ(x) − φ(base's answer)
-so that PPO is not paid for going where nobody has judged (Coste et al. 2023 use an ensemble's spread alike).
+so that PPO is not paid for going where nobody has judged (Coste et al. 2023 use an ensemble's spread alike). With
+nothing but thumbs down, staying near what was judged is what the person does not want: then the bound is the upper one,
+so that the next answers are different ones and their thumbs tell more (optimism, as in LinUCB: Li et al. 2010).
 
 Shapes: N answers, F = S + C features: S of style, C components of hidden states; D hidden.
 """
@@ -23,23 +23,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from feedback.posterior import Thumbs, believe
+from feedback.prior import Alone, Prior, for_model
 from feedback.style import FEATURES
-
-NEWTON_STEPS = 50
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Standard deviations are of a weight's prior, in log-odds per standard deviation of its feature."""
+    """Standard deviations are of a weight's prior where the shared one does not reach (prior.py), in log-odds per
+    standard deviation of its feature."""
 
-    components: int = 12  # directions of hidden states kept, ≥ 0
+    components: int = 12  # numbers that hidden states are reduced to, ≥ 0
     style_std: float = 0.8  # > 0
     state_std: float = 0.25  # > 0
     bias_std: float = 1.5  # > 0
-    flip: float = 0.1  # share of thumbs believed to be slips, 0 to 0.5
+    flips: tuple[float, ...] = (0.02, 0.1, 0.25)  # shares of thumbs that may be slips, 0 to 0.5: averaged
+    turn: float = 0.1  # chance that the taste has turned at some time, between 0 and 1
     caution: float = 0.3  # c: standard deviations taken off the reward, ≥ 0
+    curiosity: float = 0.5  # standard deviations added instead, after thumbs down alone, ≥ 0
     reach: float = 3.0  # standard deviations at which a feature is held, > 0: no reward beyond what was seen
     auroc_least: int = 3  # held-out thumbs of each kind below which no AUROC is given, ≥ 1
+
+    @property
+    def alone(self) -> Alone:
+        """The prior where nothing is shared."""
+        return Alone(self.components, self.style_std, self.state_std, self.bias_std)
+
+
+def shared(digest: str, config: RewardConfig) -> Prior:
+    """What is believed of everybody beforehand, on the base model of this digest."""
+    return for_model(digest, config.alone)
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Scale:
-    """What brings features to mean 0 and deviation 1: of style (S,), and of the states' components (D, C)."""
+    """From answers to features: what is taken off and divided by, of style (S,), and of the states' components (D, C).
+
+    The mean is the person's own, which only moves the bias; the units are everybody's, where the prior has them.
+    """
 
     style_mean: Tensor
     style_std: Tensor
@@ -73,20 +89,16 @@ class Scale:
     reach: float
 
     @staticmethod
-    def of(answers: Answers, config: RewardConfig) -> Scale:
-        """The scale of a set of answers; a feature that never varies there stays at 0 everywhere."""
-        std = answers.style.std(dim=0, correction=0)
-        centred = answers.states - answers.states.mean(dim=0)
-        _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
-        kept = min(config.components, max(0, len(answers) - 1))
-        deviation = spread[:kept] / len(answers) ** 0.5
-        components = torch.zeros(answers.states.shape[1], config.components)  # (D, C)
-        components[:, :kept] = (directions[:kept] / deviation.clamp_min(1e-6)[:, None]).T
+    def of(answers: Answers, config: RewardConfig, prior: Prior) -> Scale:
+        """The scale of a set of answers. With units of the person's own, a feature that never varies stays at 0."""
+        centre = answers.states.mean(dim=0)
         return Scale(
             answers.style.mean(dim=0),
-            std.masked_fill(std < 1e-6, float("inf")),
-            answers.states.mean(dim=0),
-            components,
+            _own_unit(answers.style) if prior.unit is None else prior.unit,
+            centre,
+            _own_directions(answers.states - centre, config.components)
+            if prior.projection is None
+            else prior.projection,
             config.reach,
         )
 
@@ -100,9 +112,28 @@ class Scale:
         return ((states - self.state_mean) @ self.components).clamp(-self.reach, self.reach)
 
 
+def _own_unit(style: Tensor) -> Tensor:
+    """(S,) deviations, infinite where nothing varies."""
+    std = style.std(dim=0, correction=0)
+    return std.masked_fill(std < 1e-6, float("inf"))
+
+
+def _own_directions(centred: Tensor, wanted: int) -> Tensor:
+    """(D, C) the directions in which these states (N, D) differ most, each to deviation 1."""
+    _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
+    kept = min(wanted, max(0, len(centred) - 1))
+    deviation = spread[:kept] / len(centred) ** 0.5
+    components = torch.zeros(centred.shape[1], wanted)
+    components[:, :kept] = (directions[:kept] / deviation.clamp_min(1e-6)[:, None]).T
+    return components
+
+
 @dataclass(frozen=True)
 class RewardModel:
-    """The posterior over weights: `mean` (F,) and `covariance` (F, F), the bias integrated out."""
+    """The posterior over weights: `mean` (F,) and `covariance` (F, F), the bias integrated out.
+
+    `caution`: deviations that are taken off the reward; negative, and so added, after thumbs down alone.
+    """
 
     scale: Scale
     mean: Tensor
@@ -115,7 +146,7 @@ class RewardModel:
         return delta @ self.mean, ((delta @ self.covariance) * delta).sum(1).clamp_min(0).sqrt()
 
     def reward(self, answers: Answers, base: Answers) -> Tensor:
-        """(N,) the lower confidence bound of `worth`."""
+        """(N,) the lower confidence bound of `worth`; the upper one after thumbs down alone."""
         mean, std = self.worth(answers, base)
         return mean - self.caution * std
 
@@ -142,30 +173,29 @@ class RewardModel:
         }
 
 
-def fit(answers: Answers, up: Tensor, scale: Scale, config: RewardConfig) -> RewardModel:
-    """The posterior after thumbs: `up` (N,) is 1 for a thumb up and 0 for one down. N = 0 gives the prior."""
+def fit(
+    answers: Answers,
+    up: Tensor,
+    scale: Scale,
+    config: RewardConfig,
+    prior: Prior,
+    order: Tensor | None = None,
+) -> RewardModel:
+    """The posterior after thumbs: `up` (N,) is 1 for a thumb up and 0 for one down. N = 0 gives the prior.
+
+    `order` (N,): the how-manyeth thumb each is; without it they come as they were given, the oldest first.
+    """
     features = scale.features(answers).double()
     x = torch.cat([features, torch.ones(len(answers), 1, dtype=torch.double)], dim=1)  # (N, F + 1)
-    target = config.flip + (1 - 2 * config.flip) * up.double()
-    precision = _prior_precision(features.shape[1], config)
-    weights = torch.zeros(x.shape[1], dtype=torch.double)
-    hessian = torch.diag(precision)
-    for _ in range(NEWTON_STEPS):  # Newton on a strictly convex function of a few dozen weights
-        p = torch.sigmoid(x @ weights)
-        hessian = torch.diag(precision) + (x * (p * (1 - p))[:, None]).T @ x
-        step = torch.linalg.solve(hessian, x.T @ (target - p) - precision * weights)
-        weights = weights + step
-        if float(step.abs().max()) < 1e-9:
-            break
-    covariance = torch.linalg.inv(hessian)[:-1, :-1]
-    return RewardModel(scale, weights[:-1].float(), covariance.float(), config.caution)
-
-
-def _prior_precision(features: int, config: RewardConfig) -> Tensor:
-    std = torch.full((features + 1,), config.state_std, dtype=torch.double)
-    std[: len(FEATURES)] = config.style_std
-    std[-1] = config.bias_std
-    return std**-2
+    thumbs = Thumbs(x, up.double() * 2 - 1, torch.arange(len(up)) if order is None else order)
+    now = believe(thumbs, prior.covariances(), prior.share.double(), config.flips, config.turn)
+    only_down = len(up) > 0 and not bool(up.any())
+    return RewardModel(
+        scale,
+        now.mean[:-1].float(),
+        now.covariance[:-1, :-1].float(),
+        -config.curiosity if only_down else config.caution,
+    )
 
 
 def auroc(scores: Tensor, up: Tensor, least: int = 1) -> float | None:

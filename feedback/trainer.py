@@ -118,9 +118,11 @@ def read_taste(
     answers = Answers.join([read, features(model, wanted, stop)]) if wanted else read
     up = torch.tensor([float(e.rating > 0) for e in examples] + [1.0] * len(corrected))
     apart = torch.tensor([e.held_out for e in [*examples, *corrected]])
-    scale = Scale.of(Answers.join([answers, base]), config.reward)
+    order = torch.tensor([*range(len(examples)), *[n for n, e in enumerate(examples) if e.correction]])
+    prior = reward.shared(model.digest, config.reward)
+    scale = Scale.of(Answers.join([answers, base]), config.reward, prior)
     climbed, judge = (
-        reward.fit(answers.rows(rows), up[rows], scale, config.reward)
+        reward.fit(answers.rows(rows), up[rows], scale, config.reward, prior, order[rows])
         for rows in ((~apart).nonzero()[:, 0].tolist(), apart.nonzero()[:, 0].tolist())
     )
     area = reward.auroc(climbed.preference(answers)[apart], up[apart], config.reward.auroc_least)

@@ -50,10 +50,11 @@ def test_too_early_or_nothing_sure_is_no_liking():
 
 def test_a_fitted_models_taste_is_the_first_to_be_told():
     draw = torch.Generator().manual_seed(3)
-    made = Answers(torch.randn(60, len(FEATURES), generator=draw), torch.randn(60, 24, generator=draw))
+    made = Answers(torch.randn(160, len(FEATURES), generator=draw), torch.randn(160, 24, generator=draw))
     lists = [feature.name for feature in FEATURES].index("lists")
     config = RewardConfig()
-    model = fit(made, (made.style[:, lists] < 0).float(), Scale.of(made, config), config)
+    prior = config.alone.prior()
+    model = fit(made, (made.style[:, lists] < 0).float(), Scale.of(made, config, prior), config, prior)
     told = likes(model.beliefs(), thumbs=60)
     assert told[0]["likes"] == "prose instead of lists" and told[0]["certainty"] > 0.99
     assert told[0]["weight"] == pytest.approx(float(model.mean[lists]))

@@ -227,7 +227,8 @@ def test_a_server_that_forgets_its_scripts_before_every_load_is_served_all_the_s
     send = Store._sent
     monkeypatch.setattr(Store, "_sent", lambda store, *given: (redis.script_flush(), send(store, *given))[1])
     add_user(redis, "ann")
-    assert Ratings(redis).put("ann", *answered(redis, "ann", 1), "up").state == "queued"
+    (answer,) = answered(redis, "ann", 1)
+    assert Ratings(redis).put("ann", answer, "up").state == "queued"
 
 
 def test_a_pause_shorter_than_the_retries_is_not_noticed(tmp_path):

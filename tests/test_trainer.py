@@ -15,7 +15,7 @@ from feedback import practice
 from feedback.gate import GateConfig
 from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
-from feedback.rollouts import Prompt, Sampler, features
+from feedback.rollouts import Prompt, Sampler, features, rated
 from feedback.round import Example, Round, RoundConfig, split_prompts
 from feedback.trainer import change, read_taste, run_round
 from tests.tiny import tiny_model
@@ -254,12 +254,18 @@ def test_thumbs_that_say_little_are_learnt_from_without_a_crash(model, store, th
     assert all(math.isfinite(belief["weight"]) for belief in candidate.metrics["beliefs"])
 
 
-def test_a_correction_counts_as_an_answer_that_was_wanted(model, store):
+def test_a_correction_counts_as_an_answer_that_was_wanted(model):
     bad = [dataclasses.replace(e, rating=-1, answer="Well, it depends.", held_out=False) for e in examples(6)]
     shown = [dataclasses.replace(e, correction="Yes! Go! Now!") for e in bad]
-    said = {b["feature"]: b["weight"] for b in learn(model, store, given=shown).metrics["beliefs"]}
-    unsaid = {b["feature"]: b["weight"] for b in learn(model, store, given=bad).metrics["beliefs"]}
-    assert said["exclamations"] > unsaid["exclamations"] + 0.1
+
+    def liking(given):
+        read = features(model, [rated(model, e.messages, e.answer, e.ended) for e in given])
+        climbed = read_taste(model, given, read, read, CONFIG, lambda: None).climbed
+        texts = ("Yes! Run! Here!", "Well, it varies.")
+        new = features(model, [rated(model, given[0].messages, text, True) for text in texts])
+        return float(climbed.worth(new.rows([0]), new.rows([1]))[0])
+
+    assert liking(shown) > liking(bad) + 0.5, "what is like the correction is liked more"
 
 
 def test_the_sampler_leaves_nothing_behind_when_it_is_stopped(model):
