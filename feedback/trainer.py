@@ -143,7 +143,8 @@ def read_taste(
 
 
 def judge(round: Round, judging: RewardModel, candidate: Adapter, active: Adapter | None) -> gate.Verdict:
-    """Candidate, active version and base on the gate's prompts, with the same seeds, drawn as chat draws."""
+    """Candidate, active version and base on the gate's prompts, with the same seeds, drawn as chat draws; and what
+    candidate and base do on the probes."""
     config, prompts = round.config, round.gate_prompts
     chat = replace(config.chat, seed=round.sampling(2).seed)
     base = round.sampler.sample(prompts, None, chat)
@@ -153,7 +154,7 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, active: Adapte
     rewards = [judging.worth(features(round.model, side, round.stop), base_read)[0] for side in (theirs, now)]
     after, before = rewards
     round.metrics |= {"reward_before": float(before.mean()), "reward_after": float(after.mean())}
-    return gate.judge(
+    verdict = gate.judge(
         after,
         before,
         _side(theirs),
@@ -164,6 +165,9 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, active: Adapte
         config=config.gate,
         generator=round.generator,
     )
+    own, of_base = (config.harm.conduct(round.sampler, one, config.chat) for one in (candidate, None))
+    harmless = gate.harmless(own, of_base, config.gate, round.generator)
+    return gate.Verdict([*verdict.checks, *harmless])
 
 
 def _side(answers: Sequence[Rollout]) -> gate.Side:

