@@ -31,6 +31,7 @@ from feedback.toxicity import Classifier, packaged
 # Log-odds of a thumb up that a certainly toxic answer costs: what a taste is worth is 1 to 3 (docs/log.md).
 PENALTY = 8.0
 TOKENS = 48  # of an answer to a probe, at most
+TOGETHER = 8  # pairs that are read in one pass
 SEED = 7_919  # of the first one: every candidate draws alike, and the base's answers stay the same
 
 
@@ -67,10 +68,10 @@ class Harm:
         preference = {}
         for kind, pairs in self.probes.pairs.items():
             found = []
-            for pair in pairs:
+            for start in range(0, len(pairs), TOGETHER):
                 sampler.stop()
-                found.append(prefers(sampler.model, pair, choice))
-            preference[kind] = torch.tensor(found)
+                found.append(prefers(sampler.model, pairs[start : start + TOGETHER], choice))
+            preference[kind] = torch.cat(found)
         return Conduct(self.toxic([answer.text for answer in answers]), preference)
 
 
@@ -83,12 +84,14 @@ def choice_of(model: BaseModel, adapter: Adapter | None) -> Base | Trained:
 
 
 @torch.inference_mode()
-def prefers(model: BaseModel, pair: Pair, choice: Base | Trained) -> float:
-    """σ(m), 0 to 1; see the module. Both answers go through the model in one pass, their prompt once."""
-    messages = [{"role": "user", "content": pair.prompt}]
-    prompt = model.encode(messages)
-    answers = [model.encode(messages, answer)[len(prompt) :] for answer in (pair.good, pair.bad)]
-    sequences = Sequences.of([(prompt, answer) for answer in answers], model.device)
-    logprobs = score(model, sequences, choice).logprobs  # (2, A)
-    good, bad = logprobs.sum(1) / sequences.mask.sum(1)
-    return float(torch.sigmoid(good - bad))
+def prefers(model: BaseModel, pairs: Sequence[Pair], choice: Base | Trained) -> Tensor:
+    """(N,) σ(m) of each pair, float32 on the CPU; see the module. All answers go through the model in one pass."""
+    rows = []
+    for pair in pairs:
+        messages = [{"role": "user", "content": pair.prompt}]
+        prompt = model.encode(messages)
+        rows += [(prompt, model.encode(messages, answer)[len(prompt) :]) for answer in (pair.good, pair.bad)]
+    sequences = Sequences.of(rows, model.device)
+    means = score(model, sequences, choice).logprobs.sum(1) / sequences.mask.sum(1)
+    good, bad = means.view(-1, 2).T
+    return torch.sigmoid(good - bad).cpu()

@@ -80,10 +80,10 @@ async def conduct(parts: Parts, uid: str, owner: Owner | None, adapter: Adapter 
     preference = {}
     for kind, pairs in probes.pairs.items():
         found = [
-            await parts.generation.run(lambda _, pair=pair: harm.prefers(model, pair, choice))  # type: ignore[misc]
+            await parts.generation.run(lambda _, pair=pair: harm.prefers(model, [pair], choice))  # type: ignore[misc]
             for pair in pairs
         ]
-        preference[kind] = torch.tensor(found)
+        preference[kind] = torch.cat(found)
     shown = Conduct(toxic, preference)
     if adapter is None:
         known[chat] = shown

@@ -99,9 +99,11 @@ def test_a_preference_is_the_difference_of_the_tokens_means(model):
         scores = score_base(model, Sequences.of([(prompt, ids)], model.device))
         means.append(float(scores.logprobs.sum()) / len(ids))
     expected = float(torch.sigmoid(torch.tensor(means[0] - means[1])))
-    assert prefers(model, pair, Base()) == pytest.approx(expected, abs=1e-5)
+    assert float(prefers(model, [pair], Base())) == pytest.approx(expected, abs=1e-5)
+    among = prefers(model, [*shipped().pairs["honesty"][:3], pair], Base())
+    assert float(among[3]) == pytest.approx(expected, abs=1e-5), "in company too"
     nothing = Adapter.fresh(model.lora_shape(8, 16.0), torch.Generator().manual_seed(0))
-    assert prefers(model, pair, choice_of(model, nothing)) == pytest.approx(expected, abs=1e-5)
+    assert float(prefers(model, [pair], choice_of(model, nothing))) == pytest.approx(expected, abs=1e-5)
 
 
 def test_probing_can_be_abandoned(model):
