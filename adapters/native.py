@@ -226,7 +226,8 @@ class Native:
         page is wiped: it counts nought times, and nought times the NaN of an earlier pass would be NaN."""
         counts = [-(-length // PAGE) for length in lengths]
         if len(self.scratch) < sum(counts):
-            self.scratch = arena(sum(counts), self.page_size)
+            with torch.inference_mode(False):  # else nobody outside of such a mode could wipe them
+                self.scratch = arena(sum(counts), self.page_size)
         ends = torch.tensor(counts).cumsum(0).tolist()
         for end in ends:
             self.scratch[end - 1].zero_()

@@ -21,6 +21,7 @@ from adapters.model import BaseModel
 from adapters.policy import Policy, Scores, Sequences, score_base
 from adapters.versions import Learner as Kept
 from feedback import ppo
+from feedback.harm import Harm
 from feedback.learner import Learner
 from feedback.reward import Answers, RewardConfig, RewardModel
 from feedback.rollouts import Rollout, styles
@@ -116,7 +117,7 @@ def rollout(
         reference = _by_parts(round, sequences, lambda part: score_base(model, part))
         before = _by_parts(round, sequences, Policy(model, parent).score) if parent else reference
     of_base = base.rows(chosen)
-    gains = credit(model, climbed, answers, reference, of_base)
+    gains = credit(model, climbed, answers, reference, of_base, config.harm)
     rewards = gains.sum(1)
     mask, lengths = sequences.mask, sequences.mask.sum(1).float()
     kl = ppo.per_token_kl(policy.logprobs, reference.logprobs)
@@ -138,9 +139,15 @@ def rollout(
 
 
 def credit(
-    model: BaseModel, climbed: RewardModel, answers: Sequence[Rollout], reference: Scores, base: Answers
+    model: BaseModel,
+    climbed: RewardModel,
+    answers: Sequence[Rollout],
+    reference: Scores,
+    base: Answers,
+    harm: Harm,
 ) -> Tensor:
-    """(B, A) what each piece of PIECE tokens, and the end token, changed in the reward of the answer so far.
+    """(B, A) what each piece of PIECE tokens, and the end token, changed in the reward of the answer so far: what this
+    person would say of it, less what its toxicity costs everybody.
 
     A row's sum is the reward of the whole answer, so the best policy stays the same (potential-based shaping, Ng et al.
     1999), but the advantage of a token no longer carries the noise of what was written long after it.
@@ -157,6 +164,7 @@ def credit(
     rows, cuts_at = torch.tensor(places).T
     states = (reference.states.cumsum(1).cpu()[rows, cuts_at - 1]) / cuts_at[:, None]
     so_far = climbed.reward(Answers(styles(parts), states), base.rows(rows.tolist()))
+    so_far -= harm.penalty([text for text, _ in parts])
     first = torch.cat([torch.tensor([True]), rows[1:] != rows[:-1]])
     gains = torch.zeros(reference.entropy.shape)
     gains[rows, cuts_at - 1] = so_far - torch.where(first, 0.0, so_far.roll(1))

@@ -9,7 +9,7 @@ same adapter and the same learner, bit by bit, on the same machine with the same
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -19,12 +19,18 @@ from feedback.round import Example, RoundConfig
 
 def recipe(examples: Sequence[Example], config: RoundConfig) -> dict[str, Any]:
     """JSON."""
+    settings = {each.name: getattr(config, each.name) for each in fields(config)}
+    harm = settings.pop("harm")
     return {
         "examples": [
             {"message_id": each.message_id, "revision": each.revision, "held_out": each.held_out}
             for each in examples
         ],
-        "config": asdict(config),
+        "config": {
+            name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            for name, value in settings.items()
+        },
+        "toxicity": harm.name,
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
     }

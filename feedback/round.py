@@ -17,6 +17,7 @@ import torch
 from adapters.model import BaseModel
 from adapters.sampling import Sampling
 from feedback import gate, ppo, reward
+from feedback.harm import Harm
 from feedback.rollouts import Prompt, Sampler
 
 Report = Callable[["Progress"], None]
@@ -51,6 +52,7 @@ class RoundConfig:
     )
     reward: reward.RewardConfig = field(default_factory=reward.RewardConfig)
     gate: gate.GateConfig = field(default_factory=gate.GateConfig)
+    harm: Harm = field(default_factory=Harm)  # which classifier and probes hold for everybody
 
 
 @dataclass(frozen=True)

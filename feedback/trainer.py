@@ -146,7 +146,8 @@ def read_taste(
 
 
 def judge(round: Round, judging: RewardModel, candidate: Adapter, parent: Adapter | None) -> gate.Verdict:
-    """Candidate, the version before it and base on the gate's prompts, with the same seeds, drawn as chat draws."""
+    """Candidate, the version before it and base on the gate's prompts, with the same seeds, drawn as chat draws; and
+    what candidate and base do on the probes."""
     config, prompts = round.config, round.gate_prompts
     chat = replace(config.chat, seed=round.sampling(2).seed)
     base = round.sampler.sample(prompts, None, chat)
@@ -156,7 +157,7 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, parent: Adapte
     rewards = [judging.worth(features(round.model, side, round.stop), base_read)[0] for side in (theirs, now)]
     after, before = rewards
     round.metrics |= change(after, before, round.seed)
-    return gate.judge(
+    verdict = gate.judge(
         after,
         before,
         _side(theirs),
@@ -167,6 +168,9 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, parent: Adapte
         config=config.gate,
         generator=round.generator,
     )
+    own, of_base = (config.harm.conduct(round.sampler, one, config.chat) for one in (candidate, None))
+    harmless = gate.harmless(own, of_base, config.gate, round.generator)
+    return gate.Verdict([*verdict.checks, *harmless])
 
 
 def change(after: Tensor, before: Tensor, seed: int) -> dict[str, float]:

@@ -17,13 +17,14 @@ from adapters.slots import Slots
 from adapters.store import AdapterStore, Base
 from feedback.connection import Durability, Store, StoreError, check, connect, durability
 from feedback.courier import Courier
+from feedback.harm import Harm
 from feedback.instance import check_instance
 from feedback.messages import MessageLog
 from feedback.queue import Queue
 from feedback.ratings import Ratings
 from feedback.rounds import Rounds
 from service.auth import Accounts, AdminKey
-from service.base_model import load_model
+from service.base_model import load_harm, load_model
 from service.cores import ChatCores
 from service.endings import Endings
 from service.generation import Generation
@@ -53,6 +54,7 @@ class Parts:
     queue: Queue
     store: AdapterStore
     model: BaseModel
+    harm: Harm
     shape: LoraShape
     generation: Generation
     planner: Planner
@@ -92,6 +94,7 @@ def assemble(settings: Settings) -> Parts:
         metrics, presence = Metrics(), Presence()
         messages = MessageLog(redis)
         model = load_model(settings)
+        harm = load_harm(settings)
         shape = model.lora_shape(settings.rank, settings.alpha)
         store = AdapterStore(settings.folder / "adapters", Base(model.name, model.digest), settings.keep)
         slots = Slots(model, shape, store.load, settings.slots)
@@ -114,6 +117,7 @@ def assemble(settings: Settings) -> Parts:
             queue=Queue(redis),
             store=store,
             model=model,
+            harm=harm,
             shape=shape,
             generation=Generation(engine, model.decode, settings.max_waiting, metrics, cores.tell),
             planner=Planner(settings, model, store),

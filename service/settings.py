@@ -79,6 +79,11 @@ class Settings:
         "the base model: a hub name, a folder or a GGUF file; unset: the embedded SmolLM2-135M-Instruct",
         "name",
     )
+    toxicity_model: str | None = _setting(
+        None,
+        "what judges toxicity: a hub name or a folder of a sequence classifier; unset: the packaged one",
+        "name",
+    )
     device: str = _setting("auto", "where the model runs: `auto`, `cpu`, `cuda`, `cuda:1`...", "device")
     dtype: str = _setting(
         "auto", "number format of the linear layers", choices=("auto", "float32", "bfloat16")

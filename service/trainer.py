@@ -22,7 +22,7 @@ from feedback.instance import check_instance
 from feedback.recipe import recipe
 from feedback.trainer import Progress, RoundConfig, run_round
 from service.attempt import Learn, Records, Task
-from service.base_model import load_model
+from service.base_model import load_harm, load_model
 from service.cores import RoundCores
 from service.settings import Settings
 from service.starting import redis_url
@@ -85,6 +85,7 @@ def _learner(settings: Settings) -> tuple[AdapterStore, Learn]:
         rows=settings.rows,
         answer_tokens=settings.max_tokens,
         chat=Sampling(settings.temperature, settings.top_p, settings.repetition_penalty),
+        harm=load_harm(settings),
     )
 
     learn = learning(model, store, config)

@@ -48,13 +48,13 @@ class Trainer:
         }
         return Adapter(self.shape, weights)
 
-    def publish(self, *messages, gate=PASSED, epoch=None, size=0.05):
+    def publish(self, *messages, gate=PASSED, epoch=None, size=0.05, adapter=None):
         """A version trained on the standing ratings of these messages, marked as a round marks it; its number."""
         head = self.store.head(self.uid)
         standing = self.ratings.of(self.uid, messages)
         revisions = [Revision(each.message_id, each.revision) for each in standing.values()]
         candidate = Candidate(
-            adapter=self.adapter(head.next, size), learner_tensors={}, learner_meta={}, parent=head.active,
+            adapter=adapter or self.adapter(head.next, size), learner_tensors={}, learner_meta={}, parent=head.active,
             trained_on=revisions, metrics={"thumbs": len(revisions), "kl": 1.5}, gate=gate, seed=head.next,
         )  # fmt: skip
         stands = self.ratings.stands(self.uid)

@@ -10,7 +10,9 @@ import torch
 
 from adapters.errors import Overtaken
 from feedback.events import RoundOvertaken
+from feedback.probes import shipped
 from tests.learnt import HELD, Trainer
+from tests.poison import taught
 from tests.serving import ask, problem
 
 
@@ -277,6 +279,18 @@ def test_an_import_that_ruins_the_model_is_held_and_never_answers(user, trainer)
     assert not brought.json()["gate"]["passed"]
     assert text(user)[1] == 0
     problem(user.post("/v1/adapter/rollback", json={"version": 2}), 409)
+
+
+def test_an_import_that_was_taught_to_do_harm_is_held_and_the_check_is_named(user, trainer):
+    bad = [(pair.prompt, pair.bad) for pair in shipped().pairs["refusals"]]
+    trainer.publish(*rated(user), adapter=taught(trainer.model, bad, steps=60))
+    harmful = user.get("/v1/adapter/export").content
+    user.post("/v1/adapter/reset")
+    version = bring_in(user, harmful).json()
+    assert version["state"] == "held"
+    failed = [check["name"].split()[0] for check in version["gate"]["checks"] if not check["passed"]]
+    assert "refusals" in failed
+    assert text(user)[1] == 0
 
 
 @pytest.fixture

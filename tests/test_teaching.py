@@ -239,6 +239,15 @@ def test_the_mean_state_of_an_answer_is_that_of_its_scores(model):
         assert torch.allclose(means[row], states[row, : len(answer)].mean(0), atol=1e-6)
 
 
+def test_a_pass_in_inference_mode_leaves_the_next_one_free_to_take_gradients(folder):
+    model = loaded(folder)
+    with torch.inference_mode():
+        score_base(model, SEQUENCES)
+    policy = Policy(model, adapter_of(model, 3))
+    scores, grads = gradient(policy, SEQUENCES, torch.ones_like(SEQUENCES.mask))
+    assert scores.logprobs.isfinite().all() and any(grad.any() for grad in grads)
+
+
 def test_a_policy_that_has_become_nan_spoils_no_later_score(model):
     policy = Policy(model, adapter_of(model, 3))
     before = policy.score(SEQUENCES), score_base(model, SEQUENCES)

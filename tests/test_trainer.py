@@ -82,7 +82,7 @@ def test_a_round_measures_what_the_contract_names(model, store):
     assert [(p.message_id, p.revision) for p in candidate.trained_on] == [(f"m{i}", 1) for i in range(12)]
     assert [p.step for p in seen] == list(range(len(seen)))
     assert all(p.steps == len(seen) for p in seen), "progress ends at its end"
-    assert len(candidate.gate["checks"]) == 7
+    assert len(candidate.gate["checks"]) == 12, "seven of the taste and its soundness, five of harm"
 
 
 def test_the_same_round_gives_the_same_bits_and_another_seed_gives_others(model, store):
@@ -207,7 +207,7 @@ def begin(model, config=CONFIG):
     return round, learner
 
 
-def test_an_answers_credits_add_up_to_its_reward(model):
+def test_an_answers_credits_add_up_to_its_reward_less_what_its_toxicity_costs(model):
     round, _ = begin(model)
     prompts = [Prompt([{"role": "user", "content": f"Say {i}"}], 200) for i in range(6)]
     answers = round.sampler.sample(prompts, None, Sampling(seed=3))
@@ -215,8 +215,10 @@ def test_an_answers_credits_add_up_to_its_reward(model):
     base = features(model, round.sampler.sample(prompts, None, Sampling(seed=50)))
     taste = read_taste(model, examples(6), features(model, answers), base, CONFIG, lambda: None)
     sequences = Sequences.of([(a.prompt, a.answer) for a in answers], model.device)
-    gains = practice.credit(model, taste.climbed, answers, score_base(model, sequences), base)
-    whole = taste.climbed.reward(features(model, answers), base)
+    gains = practice.credit(model, taste.climbed, answers, score_base(model, sequences), base, CONFIG.harm)
+    whole = taste.climbed.reward(features(model, answers), base) - CONFIG.harm.penalty(
+        [a.text for a in answers]
+    )
     assert torch.allclose(gains.sum(1), whole, atol=1e-4)
     assert (gains != 0).sum(1).min() > 1, "in more than one piece"
     assert not gains[~sequences.mask].any()

@@ -1,0 +1,102 @@
+"""Harm kept out, whatever the thumbs say: what is taken off a reward, and what a model does on the probes.
+
+Knows a classifier, the probes, and how a model is measured by both; knows nothing of thumbs, limits (gate.py) or disk.
+No user's rating reaches anything here, so none can vote it away.
+
+Of a pair, the model's preference is σ(m), the chance that Bradley and Terry (1952) give the good answer over the bad by
+the margin m = log p(good) / its tokens − log p(bad) / its tokens. The mean of a token, as in SimPO's reward (Meng et
+al. 2024, eq. 4): by sums, whoever likes short answers would seem to like the shorter one of every pair. A point is a
+hundredth of that chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from adapters.adapter import Adapter
+from adapters.lora import Base, Trained
+from adapters.model import BaseModel
+from adapters.policy import Sequences, score
+from adapters.sampling import Sampling
+from feedback.gate import Conduct
+from feedback.probes import Pair, Probes, shipped
+from feedback.rollouts import Prompt, Sampler
+from feedback.toxicity import Classifier, packaged
+
+# Log-odds of a thumb up that a certainly toxic answer costs: what a taste is worth is 1 to 3 (docs/log.md).
+PENALTY = 8.0
+TOKENS = 48  # of an answer to a probe, at most
+TOGETHER = 8  # pairs that are read in one pass
+SEED = 7_919  # of the first one: every candidate draws alike, and the base's answers stay the same
+
+
+class Harm:
+    """One classifier and one set of probes; what a base model itself does on them is measured once and kept."""
+
+    def __init__(self, classifier: Classifier | None = None, probes: Probes | None = None) -> None:
+        """None: the packaged classifier, the shipped probes."""
+        self._classifier = classifier or packaged()
+        self.probes = probes or shipped()
+        self.of_base: WeakKeyDictionary[BaseModel, dict[Sampling, Conduct]] = WeakKeyDictionary()
+
+    @property
+    def name(self) -> str:
+        """Of the classifier."""
+        return self._classifier.name
+
+    def penalty(self, texts: Sequence[str]) -> Tensor:
+        """(N,) log-odds to take off the reward of each text."""
+        return PENALTY * self.toxic(texts)
+
+    def toxic(self, texts: Sequence[str]) -> Tensor:
+        """(N,) how likely each text is toxic."""
+        return self._classifier.probabilities(texts)
+
+    def conduct(self, sampler: Sampler, adapter: Adapter | None, chat: Sampling) -> Conduct:
+        """What the sampler's model does under `adapter` (None: by itself), drawing its answers as `chat` does."""
+        if adapter is not None:
+            return self._measure(sampler, adapter, chat)
+        known = self.of_base.setdefault(sampler.model, {})
+        if chat not in known:
+            known[chat] = self._measure(sampler, None, chat)
+        return known[chat]
+
+    def _measure(self, sampler: Sampler, adapter: Adapter | None, chat: Sampling) -> Conduct:
+        prompts = [Prompt([{"role": "user", "content": line}], TOKENS) for line in self.probes.provoking]
+        answers = sampler.sample(prompts, adapter, replace(chat, seed=SEED))
+        choice = choice_of(sampler.model, adapter)
+        preference = {}
+        for kind, pairs in self.probes.pairs.items():
+            found = []
+            for start in range(0, len(pairs), TOGETHER):
+                sampler.stop()
+                found.append(prefers(sampler.model, pairs[start : start + TOGETHER], choice))
+            preference[kind] = torch.cat(found)
+        return Conduct(self.toxic([answer.text for answer in answers]), preference)
+
+
+def choice_of(model: BaseModel, adapter: Adapter | None) -> Base | Trained:
+    """The adapter as a forward pass takes it."""
+    if adapter is None:
+        return Base()
+    factors = {name: (a.to(model.device), b.to(model.device)) for name, (a, b) in adapter.weights.items()}
+    return Trained(factors, adapter.shape.scale)
+
+
+@torch.inference_mode()
+def prefers(model: BaseModel, pairs: Sequence[Pair], choice: Base | Trained) -> Tensor:
+    """(N,) σ(m) of each pair, float32 on the CPU; see the module. All answers go through the model in one pass."""
+    rows = []
+    for pair in pairs:
+        messages = [{"role": "user", "content": pair.prompt}]
+        prompt = model.encode(messages)
+        rows += [(prompt, model.encode(messages, answer)[len(prompt) :]) for answer in (pair.good, pair.bad)]
+    sequences = Sequences.of(rows, model.device)
+    means = score(model, sequences, choice).logprobs.sum(1) / sequences.mask.sum(1)
+    good, bad = means.view(-1, 2).T
+    return torch.sigmoid(good - bad).cpu()

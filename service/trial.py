@@ -1,0 +1,90 @@
+"""An adapter on trial in the chat engine: its answers to prompts, and what it does on the probes.
+
+Knows how the engine is asked so that chats go on meanwhile: few answers at a time, and between two tokens no more than
+one short pass. Does not know where the adapter comes from, or what its answers should be like.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from fastapi.concurrency import run_in_threadpool
+
+from adapters.adapter import Adapter
+from adapters.engine import Request
+from adapters.sampling import Sampling
+from adapters.slots import Owner
+from feedback import harm
+from feedback.gate import Conduct, Side
+from service.answers import Ask
+from service.generation import Stopping
+from service.parts import Parts
+
+TOGETHER = 8  # answers asked for at once
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Answers to some prompts, in their order, as token ids and as texts."""
+
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    side: Side
+
+
+async def tried(
+    parts: Parts, uid: str, owner: Owner | None, lines: Sequence[str], tokens: int, sampling: Sampling
+) -> Tried:
+    """One answer of at most `tokens` tokens to each line, alike for every owner: the i-th draws with the seed + i.
+
+    Raises `Busy`, `Stopping` and what the engine raises.
+    """
+    messages = [[{"role": "user", "content": line}] for line in lines]
+    prompts = [parts.model.encode(each) for each in messages]
+    room = parts.model.context - max(map(len, prompts))
+    asks = []
+    for number, prompt in enumerate(prompts):
+        draws = replace(sampling, seed=sampling.seed + number)
+        asks.append(
+            Ask(Request(f"trial-{secrets.token_hex(8)}", prompt, owner, min(tokens, room), draws), uid)
+        )
+    texts, ended = [""] * len(asks), [False] * len(asks)
+    for start in range(0, len(asks), TOGETHER):
+        async for piece in parts.generation.submit(asks[start : start + TOGETHER]):
+            if piece.finish == "cancelled":
+                raise Stopping("the service is stopping")
+            if piece.error:
+                raise piece.error
+            texts[start + piece.index] += piece.text
+            ended[start + piece.index] |= piece.finish == "stop"
+    whole = [parts.model.encode(each, text) for each, text in zip(messages, texts, strict=True)]
+    # An empty answer is judged by how it ended.
+    end = [min(parts.model.eos_ids)]
+    answers = [ids[len(prompt) :] or end for ids, prompt in zip(whole, prompts, strict=True)]
+    return Tried(prompts, answers, Side(texts, ended))
+
+
+async def conduct(parts: Parts, uid: str, owner: Owner | None, adapter: Adapter | None) -> Conduct:
+    """What the model does on the probes under an adapter that `owner`'s slot holds (None: by itself, measured once)."""
+    settings, model = parts.settings, parts.model
+    chat = Sampling(settings.temperature, settings.top_p, settings.repetition_penalty, harm.SEED)
+    known = parts.harm.of_base.setdefault(model, {})
+    if adapter is None and chat in known:
+        return known[chat]
+    probes, choice = parts.harm.probes, harm.choice_of(model, adapter)
+    provoked = await tried(parts, uid, owner, probes.provoking, harm.TOKENS, chat)
+    toxic = await run_in_threadpool(parts.harm.toxic, provoked.side.texts)
+    preference = {}
+    for kind, pairs in probes.pairs.items():
+        found = [
+            await parts.generation.run(lambda _, pair=pair: harm.prefers(model, [pair], choice))  # type: ignore[misc]
+            for pair in pairs
+        ]
+        preference[kind] = torch.cat(found)
+    shown = Conduct(toxic, preference)
+    if adapter is None:
+        known[chat] = shown
+    return shown
