@@ -154,7 +154,8 @@ class PlainLoop:
     def _update(self, sequences: Sequences, policy: Scores, reference: Scores, rewards: Tensor) -> float:
         """As many steps as our own update takes; how many these were."""
         config, mask = self.settings.ppo, sequences.mask
-        shaped = ppo.shaped_rewards(rewards, policy.logprobs, reference.logprobs, self.settings.kl_coef, mask)
+        shaped = ppo.kl_penalties(policy.logprobs, reference.logprobs, self.settings.kl_coef, mask)
+        shaped[torch.arange(len(mask)), mask.sum(1) - 1] += rewards
         place = (torch.arange(mask.shape[1]) / mask.shape[1]).expand(mask.shape)
         seen = torch.cat([self.lesson.climbed.scale.reduced(reference.states), place[..., None]], dim=-1)
 

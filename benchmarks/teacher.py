@@ -52,7 +52,7 @@ class Teacher:
         self._form, self._first_seed = form, seed * SEEDS
         draws = random.Random(seed)
         self.prompts = draws.sample(rated_prompts(), len(rated_prompts()))
-        self._slips = _slips(draws, flipped)
+        self._slips = slips(draws, flipped)
 
     def teach(self, count: int) -> list[Thumb]:
         """Chats on the next prompts, a thumb for each answer, and the rounds that follow; the thumbs."""
@@ -110,7 +110,7 @@ def mark(taste: Taste, prompt: str, answer: str, ended: bool, version: int) -> M
     return Marked(prompt, answer, ended, version, taste.score(answer), taste.accepted(answer))
 
 
-def _slips(draws: random.Random, flipped: int) -> Iterator[bool]:
+def slips(draws: random.Random, flipped: int) -> Iterator[bool]:
     """Of every ten thumbs just so many are slips, at places drawn by chance."""
     while True:
         places = draws.sample(range(TEN), flipped)

@@ -157,19 +157,9 @@ def per_token_kl(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     return logratio.expm1() - logratio
 
 
-def shaped_rewards(
-    scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, kl_coef: float, mask: Tensor
-) -> Tensor:
-    """-kl_coef * (log p - log p_ref) at each token, and the row's score at its last (Ziegler 2019, eq. 2). (B, T).
-
-    `scores` (B,), the rest (B, T). A row that is cut off and bootstraps from the critic should come with the score
-    0, or its ending is counted twice. Raises BadInput for a row that never acted: its score has no place.
-    """
-    _check_mask(mask)
-    rewards = torch.where(mask, -kl_coef * (logprobs - reference_logprobs), 0.0)
-    last = mask.shape[1] - 1 - mask.flip(1).int().argmax(1)  # (B,)
-    rewards[torch.arange(len(mask), device=mask.device), last] += scores
-    return rewards
+def kl_penalties(logprobs: Tensor, reference_logprobs: Tensor, kl_coef: float, mask: Tensor) -> Tensor:
+    """-kl_coef * (log p - log p_ref) at each token (Ziegler 2019, eq. 2), 0 off the mask. (B, T)."""
+    return torch.where(mask, -kl_coef * (logprobs - reference_logprobs), 0.0)
 
 
 class KLController:

@@ -191,24 +191,25 @@ def see(climbed: RewardModel, reference: Scores, gains: Tensor, base: Answers) -
 def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float]:
     """One PPO update on one batch of rollouts."""
     config, sequences, mask = round.config.ppo, drawn.sequences, drawn.sequences.mask
-    nothing = torch.zeros(len(mask), device=mask.device)
-    penalties = ppo.shaped_rewards(nothing, drawn.policy.logprobs, drawn.base.logprobs, learner.kl.coef, mask)
-    shaped = penalties + drawn.gains
 
     def values(rows: Tensor) -> Tensor:
         return learner.critic(drawn.seen[rows])
 
     # Before the first policy step, for the reward model is new; and on every batch, for the policy has moved.
-    sums = torch.where(mask, shaped.flip(1).cumsum(1).flip(1), 0.0)
+    sums = torch.where(mask, drawn.gains.flip(1).cumsum(1).flip(1), 0.0)
     ppo.fit_critic(
         values, sums, mask, learner.optimiser, config, round.generator, epochs=round.config.critic_epochs
     )
     with torch.no_grad():
         old_values = torch.where(mask, values(torch.arange(len(mask))), 0.0)
     # An answer at the limit is finished for its reader too: it has no later worth to bootstrap from.
+    nothing = torch.zeros(len(mask), device=mask.device)
     advantages, returns = ppo.advantages(
-        shaped, old_values, mask, gamma=config.gamma, lam=config.lam, bootstrap=nothing
+        drawn.gains, old_values, mask, gamma=config.gamma, lam=config.lam, bootstrap=nothing
     )
+    # Each token pays for its own KL, as where the KL stands in the loss (Shao et al. 2024, eq. 3), and none for that of
+    # later ones: else the cheapest way out of the KL is to end early, and answers shrink whatever the taste is.
+    advantages += ppo.kl_penalties(drawn.policy.logprobs, drawn.base.logprobs, learner.kl.coef, mask)
     batch = ppo.Batch(drawn.policy.logprobs, old_values, advantages, returns, mask)
 
     def evaluate(rows: Tensor) -> ppo.Evaluation:

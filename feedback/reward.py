@@ -7,17 +7,21 @@ The model is a Bayesian logistic regression (posterior.py); its prior is what pe
 An answer's features are its style (style.py) and the base model's last hidden states over it, averaged and projected to
 a few numbers. What is not known yet stands in the covariance.
 
-An answer is worth what it is better than the base model's answer to the same prompt, at a lower confidence bound:
-    r(x) = mᵀΔ − c·√(Δᵀ S Δ),   Δ = φ(x) − φ(base's answer)
-so that PPO is not paid for going where nobody has judged (Coste et al. 2023 use an ensemble's spread alike). With
-nothing but thumbs down, staying near what was judged is what the person does not want: then the bound is the upper one,
-so that the next answers are different ones and their thumbs tell more (optimism, as in LinUCB: Li et al. 2010).
+An answer is worth the log-odds that this person likes it more than the base model's answer to the same prompt (Bradley
+& Terry 1952), at a lower confidence bound, so that PPO is not paid for going where nobody has judged (Coste et al. 2023
+use an ensemble's spread alike), and averaged over what is not known of the weights (MacKay 1992, "moderated outputs"):
+    r(x) = (m − c·s) / √(1 + π s² / 8),   m = wᵀΔ, s² = Δᵀ S Δ,   Δ = φ(x) − φ(base's answer)
+However far an answer goes in a direction, it is paid no more than the direction is certain; without the root, the
+farthest answer would be the best one, sure or not. With nothing but thumbs down, staying near what was judged is what
+the person does not want: then the bound is the upper one, so that the next answers are different ones and their thumbs
+tell more (optimism, as in LinUCB: Li et al. 2010).
 
 Shapes: N answers, F = S + C features: S of style, C components of hidden states; D hidden.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +43,7 @@ class RewardConfig:
     bias_std: float = 1.5  # > 0
     flips: tuple[float, ...] = (0.02, 0.1, 0.25)  # shares of thumbs that may be slips, 0 to 0.5: averaged
     turn: float = 0.1  # chance that the taste has turned at some time, between 0 and 1
-    caution: float = 0.3  # c: standard deviations taken off the reward, ≥ 0
+    caution: float = 0.5  # c: standard deviations taken off the reward, ≥ 0
     curiosity: float = 0.5  # standard deviations added instead, after thumbs down alone, ≥ 0
     reach: float = 3.0  # standard deviations at which a feature is held, > 0: no reward beyond what was seen
     auroc_least: int = 3  # held-out thumbs of each kind below which no AUROC is given, ≥ 1
@@ -145,10 +149,14 @@ class RewardModel:
         delta = self.scale.features(answers) - self.scale.features(base)
         return delta @ self.mean, ((delta @ self.covariance) * delta).sum(1).clamp_min(0).sqrt()
 
-    def reward(self, answers: Answers, base: Answers) -> Tensor:
-        """(N,) the lower confidence bound of `worth`; the upper one after thumbs down alone."""
+    def liking(self, answers: Answers, base: Answers, caution: float = 0.0) -> Tensor:
+        """(N,) the log-odds that answers are liked more than the base's; see the module. `caution`: c."""
         mean, std = self.worth(answers, base)
-        return mean - self.caution * std
+        return (mean - caution * std) / (1 + math.pi / 8 * std**2).sqrt()
+
+    def reward(self, answers: Answers, base: Answers) -> Tensor:
+        """(N,) the lower confidence bound of `liking`; the upper one after thumbs down alone."""
+        return self.liking(answers, base, self.caution)
 
     def preference(self, answers: Answers) -> Tensor:
         """(N,) log-odds of a thumb up, but for a constant: for ranking answers to different prompts."""

@@ -34,7 +34,7 @@ class RoundConfig:
     rollouts: int = 32  # answers an iteration, ≥ 2
     rows: int = 32  # answers sampled at once, ≥ 1
     answer_tokens: int = 160  # longest rollout, as chat's own answers
-    kl_coef: float = 0.03  # log-odds a nat, where the controller begins
+    kl_coef: float = 0.01  # log-odds a nat, where the controller begins
     kl_target: float = 12.0  # nats an answer that the controller aims at
     kl_horizon: float = 128.0  # answers until a full correction
     correction_coef: float = 0.2  # β, ≥ 0: of the corrections' cross-entropy a token, beside PPO's loss
@@ -57,7 +57,7 @@ class RoundConfig:
 
 @dataclass(frozen=True)
 class Example:
-    """A rated answer. `rating` +1 or -1; `held_out` is kept from the climbed reward model, for the judge."""
+    """A rated answer. `rating` +1 or -1; `held_out` is kept from the climbed reward model; only the judge knows it."""
 
     message_id: str
     revision: int

@@ -4,7 +4,7 @@ Knows the order of things and why; knows nothing of Redis, locks or HTTP. The th
 learns from answers that it samples itself and the reward model scores (Ziegler et al. 2019; Ouyang et al. 2022, §3.5).
 A correction is a thumb up for its text, and beside PPO's own loss it is learnt by word (ibid., eq. 2).
 
-    read      features of the rated answers; the climbed reward model, and the judge's from the thumbs kept apart
+    read      features of the rated answers; the reward model that is climbed, and the judge's, which knows more thumbs
     base      the base model's own answers to the same prompts: what every reward is relative to
     practise  k times: sample → score → measure the KL → stop at the budget, or update (practice.py)
     judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py)
@@ -112,7 +112,12 @@ def read_taste(
     config: RoundConfig,
     stop: Stop,
 ) -> Taste:
-    """Two reward models from one person's thumbs: one to climb, one to judge by. A correction is a thumb up for it."""
+    """Two reward models from one person's thumbs: one to climb, and one of all thumbs, those that were kept from the
+    first included, to judge by. A correction is a thumb up for its text.
+
+    The kept thumbs alone would be the freer judge, but they are five of sixteen: it held back what was good for the
+    person more often than not (docs/log.md).
+    """
     corrected = [e for e in examples if e.wanted]
     wanted = [rated(model, e.messages, e.wanted or "", True) for e in corrected]
     answers = Answers.join([read, features(model, wanted, stop)]) if wanted else read
@@ -121,9 +126,10 @@ def read_taste(
     order = torch.tensor([*range(len(examples)), *[n for n, e in enumerate(examples) if e.correction]])
     prior = reward.shared(model.digest, config.reward)
     scale = Scale.of(Answers.join([answers, base]), config.reward, prior)
+    known = list(range(len(up))) if bool(apart.any()) else []  # else it would only say what was climbed
     climbed, judge = (
         reward.fit(answers.rows(rows), up[rows], scale, config.reward, prior, order[rows])
-        for rows in ((~apart).nonzero()[:, 0].tolist(), apart.nonzero()[:, 0].tolist())
+        for rows in ((~apart).nonzero()[:, 0].tolist(), known)
     )
     area = reward.auroc(climbed.preference(answers)[apart], up[apart], config.reward.auroc_least)
     ups = sum(e.rating > 0 for e in examples)
@@ -154,8 +160,9 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, parent: Adapte
     theirs = round.sampler.sample(prompts, candidate, chat)
     now = round.sampler.sample(prompts, parent, chat) if parent else base
     base_read = features(round.model, base, round.stop)
-    rewards = [judging.worth(features(round.model, side, round.stop), base_read)[0] for side in (theirs, now)]
-    after, before = rewards
+    after, before = (
+        judging.liking(features(round.model, side, round.stop), base_read) for side in (theirs, now)
+    )
     round.metrics |= change(after, before, round.seed)
     verdict = gate.judge(
         after,

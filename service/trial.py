@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from fastapi.concurrency import run_in_threadpool
+from torch import Tensor
 
 from adapters.adapter import Adapter
 from adapters.engine import Request
@@ -75,8 +76,15 @@ async def conduct(parts: Parts, uid: str, owner: Owner | None, adapter: Adapter 
     if adapter is None and chat in known:
         return known[chat]
     probes, choice = parts.harm.probes, harm.choice_of(model, adapter)
-    provoked = await tried(parts, uid, owner, probes.provoking, harm.TOKENS, chat)
-    toxic = await run_in_threadpool(parts.harm.toxic, provoked.side.texts)
+
+    async def provoked(seed: int) -> Tensor:
+        drawn = replace(chat, seed=seed)
+        answers = await tried(parts, uid, owner, probes.provoking, harm.TOKENS, drawn)
+        return await run_in_threadpool(parts.harm.toxic, answers.side.texts)
+
+    toxic = await provoked(harm.SEED)
+    if bool((toxic >= harm.DOUBTFUL).any()):
+        toxic = torch.cat([toxic, *[await provoked(seed) for seed in harm.FURTHER]])
     preference = {}
     for kind, pairs in probes.pairs.items():
         found = [

@@ -14,9 +14,10 @@ from feedback.ratings import Ratings
 from feedback.round import Example, RoundConfig
 from feedback.rounds import Rounds
 from feedback.trainer import run_round
+from tests.probes import FEW
 from tests.tiny import tiny_model
 
-SHORT = RoundConfig(iterations=1, rollouts=4, rows=8, answer_tokens=16, gate=GateConfig(prompts=4))
+SHORT = RoundConfig(iterations=1, rollouts=4, rows=8, answer_tokens=16, gate=GateConfig(prompts=4), harm=FEW)
 PASSED = {"passed": True, "checks": [{"name": "reward", "value": 1.0, "limit": 0.0, "passed": True}]}
 HELD = {"passed": False, "checks": [{"name": "reward", "value": -1.0, "limit": 0.0, "passed": False}]}
 

@@ -12,11 +12,12 @@ from feedback.ppo import PPOConfig
 from feedback.round import Example, Round, RoundConfig
 from feedback.trainer import run_round
 from tests.decoders import loaded, write
+from tests.probes import FEW
 
 UID = "u1"
 CONFIG = RoundConfig(
     rank=4, iterations=3, rollouts=8, rows=8, answer_tokens=24,
-    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4),
+    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4), harm=FEW,
 )  # fmt: skip
 WITHOUT = dataclasses.replace(CONFIG, correction_coef=0.0)
 WANTED = ["Yes! Go!", "No. Stay.", "Ask again.", "So be it."]

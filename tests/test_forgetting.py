@@ -24,11 +24,12 @@ from service.trainer import learning as learning_on
 from service.worker import Habits, Worker
 from tests.candidates import HELD, PASSED, UID, states
 from tests.decoders import loaded, write
+from tests.probes import FEW
 from tests.records import Clock, add_user, message
 
 CONFIG = RoundConfig(
     rank=4, iterations=2, rollouts=8, rows=8, answer_tokens=16,
-    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4),
+    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4), harm=FEW,
 )  # fmt: skip
 RULES = Rules(enough=8, few=3, quiet=60.0, settle=2.0)
 
@@ -257,7 +258,8 @@ def made_again(school, number):
     ]
     named = [{"message_id": e.message_id, "revision": e.revision, "held_out": e.held_out} for e in examples]
     assert named == version.recipe["examples"]
-    config = again(RoundConfig, version.recipe["config"])
+    config = dataclasses.replace(again(RoundConfig, version.recipe["config"]), harm=FEW)
+    assert version.recipe["toxicity"] == FEW.name
     assert version.recipe["torch"] == torch.__version__
     assert version.recipe["threads"] == torch.get_num_threads()
     return run_round(

@@ -72,6 +72,22 @@ def test_an_adapter_that_learnt_to_insult_fails(model, harm, sampler):
     assert "toxic" in failed(harm, sampler, adapter)
 
 
+def test_where_an_answer_may_be_toxic_so_many_are_drawn_that_a_point_can_be_told(sampler):
+    class OneSlip:
+        """Finds the first answer toxic, and none after it."""
+
+        name = "one slip"
+        asked = 0
+
+        def probabilities(self, texts):
+            self.asked += 1
+            return torch.tensor([0.9 * (self.asked == 1)] + [0.0] * (len(texts) - 1))
+
+    slipped = Harm(OneSlip()).conduct(sampler, None, CHAT)
+    assert len(slipped.toxic) == 4 * len(shipped().provoking) > 100
+    assert slipped.toxic_share(0.8) == 1 / len(slipped.toxic)
+
+
 def test_what_the_base_does_is_measured_once(model, harm, sampler):
     class Counted(Sampler):
         asked = 0
@@ -120,7 +136,7 @@ def test_probing_can_be_abandoned(model):
 def test_toxicity_takes_away_more_than_a_taste_is_worth(harm):
     insult, kind, empty = harm.penalty([INSULT, "That is a good question.", ""]).tolist()
     assert PENALTY >= insult > 0.9 * PENALTY > 3
-    assert kind < 1 and empty == 0
+    assert kind == empty == 0, "no noise in the reward of harmless texts"
 
 
 def conduct(toxic, good):

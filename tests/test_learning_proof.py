@@ -14,7 +14,7 @@ from benchmarks.findings import Found
 from benchmarks.offline import Rated
 from benchmarks.targets import LEARNING
 from benchmarks.tastes import REPORT, USERS
-from benchmarks.teacher import EXAM_SEEDS, SEEDS, Teacher, _slips
+from benchmarks.teacher import EXAM_SEEDS, SEEDS, Teacher, slips
 from benchmarks.trials import FULL, QUICK, TUNING, Form, Trial, held_out_prompts, plan, rated_prompts
 from service.operator import ADMIN_KEY_FILE, Operator
 from service.person import Person
@@ -106,9 +106,9 @@ def test_no_held_out_prompt_is_ever_rated():
 
 
 def test_of_ten_thumbs_just_one_is_a_slip():
-    drawn = _slips(random.Random(3), 1)
+    drawn = slips(random.Random(3), 1)
     assert [sum(next(drawn) for _ in range(10)) for _ in range(20)] == [1] * 20
-    coin = _slips(random.Random(3), 5)
+    coin = slips(random.Random(3), 5)
     assert sum(next(coin) for _ in range(40)) == 20
 
 

@@ -149,20 +149,14 @@ def test_kl_by_hand_and_without_bias():
     assert found.mean().item() == pytest.approx(math.log(2) / 2 + math.log(2 / 3) / 2, abs=1e-6)
 
 
-def test_shaped_rewards_by_hand():
-    # beta 0.1. Row 1: -0.1 * (-1 + 2) = -0.1; -0.1 * (-2 + 1.5) + 1 = 1.05.
-    # Row 2: 0; -0.1 * (-1 + 1.5) = -0.05; -0.1 * (-1.5 + 1) - 1 = -0.95.
+def test_kl_penalties_by_hand():
+    # beta 0.1. Row 1: -0.1 * (-1 + 2) = -0.1; -0.1 * (-2 + 1.5) = 0.05.
+    # Row 2: 0; -0.1 * (-1 + 1.5) = -0.05; -0.1 * (-1.5 + 1) = 0.05.
     logprobs = tensor([[-1.0, -2.0, NAN], [-0.5, -1.0, -1.5]])
     reference = tensor([[-2.0, -1.5, NAN], [-0.5, -1.5, -1.0]])
     mask = tensor([[True, True, False], [True, True, True]])
-    found = ppo.shaped_rewards(tensor([1.0, -1.0]), logprobs, reference, 0.1, mask)
-    assert close(found, [[-0.1, 1.05, 0], [0, -0.05, -0.95]])
-
-
-def test_a_score_without_an_action_is_refused():
-    mask = tensor([[True, False], [False, False]])
-    with pytest.raises(ppo.BadInput, match="action in every row"):
-        ppo.shaped_rewards(torch.zeros(2), torch.zeros(2, 2), torch.zeros(2, 2), 0.1, mask)
+    found = ppo.kl_penalties(logprobs, reference, 0.1, mask)
+    assert close(found, [[-0.1, 0.05, 0], [0, -0.05, 0.05]])
 
 
 def test_kl_controller_by_hand():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feedback.reward import Answers, RewardConfig, Scale, auroc, fit
+from feedback.reward import Answers, RewardConfig, RewardModel, Scale, auroc, fit
 from feedback.style import FEATURES
 
 S = len(FEATURES)
@@ -94,9 +94,37 @@ def test_reward_is_relative_to_the_base_and_below_the_mean():
     model = model_of(made, person(made, 4))
     x, base = answers(10, seed=5), answers(10, seed=6)
     mean, std = model.worth(x, base)
-    assert torch.allclose(model.reward(x, base), mean - CONFIG.caution * std)
+    moderate = (1 + torch.pi / 8 * std**2).sqrt()
+    assert torch.allclose(model.reward(x, base), (mean - CONFIG.caution * std) / moderate)
     assert torch.allclose(model.reward(x, x), torch.zeros(10), atol=1e-6)
     assert torch.allclose(model.worth(base, x)[0], -mean, atol=1e-5)
+
+
+def test_log_odds_are_those_of_the_chance_averaged_over_what_is_not_known():
+    made = answers(12)
+    model = model_of(made, person(made, 4))
+    x, base = answers(10, seed=5), answers(10, seed=6)
+    mean, std = (each.double() for each in model.worth(x, base))
+    draws = mean + std * torch.special.ndtri(torch.linspace(0.00005, 0.99995, 10_000).double())[:, None]
+    chance = torch.sigmoid(draws).mean(0)
+    assert torch.allclose(torch.sigmoid(model.liking(x, base)).double(), chance, atol=0.02)
+
+
+def test_farther_in_an_uncertain_direction_is_paid_no_more_than_it_is_certain():
+    """One feature, weight 1 ± 2: the odds never exceed those of the sign, 1 / (2 √(π / 8))."""
+    scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=1e6)
+    mean, covariance = torch.zeros(S), torch.zeros(S, S)
+    mean[2], covariance[2, 2] = 1.0, 4.0
+    model = RewardModel(scale, mean, covariance, caution=0.0)
+    base = Answers(torch.zeros(1, S), torch.zeros(1, D))
+
+    def liked(x):
+        far = Answers(torch.zeros(1, S), torch.zeros(1, D))
+        far.style[0, 2] = x
+        return float(model.reward(far, base))
+
+    assert liked(0.1) < liked(1) < liked(10) < liked(1000)
+    assert liked(1000) == pytest.approx(0.5 / (torch.pi / 8) ** 0.5, rel=1e-3)
 
 
 def test_thumbs_down_alone_make_it_explore():
@@ -104,10 +132,10 @@ def test_thumbs_down_alone_make_it_explore():
     made = answers(12)
     model = model_of(made, torch.zeros(12))
     x, base = answers(10, seed=5), answers(10, seed=6)
-    mean, std = model.worth(x, base)
-    assert torch.allclose(model.reward(x, base), mean + CONFIG.curiosity * std)
+    assert torch.allclose(model.reward(x, base), model.liking(x, base, -CONFIG.curiosity))
+    assert (model.reward(x, base) > model.liking(x, base)).all()
     mixed = model_of(made, torch.tensor([0.0] * 11 + [1.0]))
-    assert (mixed.reward(x, base) < mixed.worth(x, base)[0]).all()
+    assert (mixed.reward(x, base) < mixed.liking(x, base)).all()
 
 
 def test_a_taste_that_turned_round_is_followed():

@@ -18,12 +18,13 @@ from feedback.ppo import KLController, PPOConfig
 from feedback.rollouts import Prompt, Sampler, features, rated
 from feedback.round import Example, Round, RoundConfig, split_prompts
 from feedback.trainer import change, read_taste, run_round
+from tests.probes import FEW
 from tests.tiny import tiny_model
 
 UID = "u1"
 CONFIG = RoundConfig(
     rank=4, iterations=2, rollouts=8, rows=8, answer_tokens=24,
-    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4),
+    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4), harm=FEW,
 )  # fmt: skip
 METRICS = {
     "thumbs", "reward_before", "reward_after", "reward_model_auroc", "kl", "kl_per_token", "entropy", "seconds",

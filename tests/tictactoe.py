@@ -125,7 +125,8 @@ def batch(agent: Agent, games: Games, config: ppo.PPOConfig) -> ppo.Batch:
     with torch.no_grad():
         old = evaluate(agent, games, torch.arange(len(games.result)))
     scores = torch.where(games.result < 0, 3 * games.result, games.result)
-    rewards = ppo.shaped_rewards(scores, old.logprobs, old.logprobs, 0.0, games.mask)
+    rewards = torch.zeros_like(old.logprobs)
+    rewards[torch.arange(len(scores)), games.mask.sum(1) - 1] = scores
     ended = torch.zeros(len(rewards))
     advantages, returns = ppo.advantages(
         rewards, old.values, games.mask, gamma=config.gamma, lam=config.lam, bootstrap=ended

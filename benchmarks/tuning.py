@@ -1,0 +1,150 @@
+"""Rounds of learning under other settings, in one process, for the tastes that tuning may look at: what each gains.
+
+    python -m benchmarks.tuning reward.caution=1 ppo.learning_rate=1e-3 --tastes lists calm --thumbs 16 32
+
+Knows the order of thumbs, round and exam. Does not know HTTP or Redis: a round is `run_round`, and what it made is
+examined whether the gate lets it pass or not, so that the gate's verdict stands beside the truth. The next thumbs are
+for the answers of the newest version that passed. One line of JSON a round, in build/bench/tuning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from adapters.adapter import Adapter
+from adapters.store import AdapterStore, Base
+from benchmarks.offline import Desk
+from benchmarks.tastes import TUNING, USERS
+from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark, slips
+from benchmarks.trials import FULL, held_out_prompts, rated_prompts
+from benchmarks.workload import BUILD
+from feedback.round import Example, Progress, RoundConfig
+from feedback.trainer import run_round
+from service.tastes import Taste
+
+FOLDER = BUILD / "tuning"
+EVERY_THIRD = 3  # thumb of each kind is kept for the judge, as the service keeps them
+
+
+class Person:
+    """One taste and seed: what they were answered, and their thumbs so far."""
+
+    def __init__(self, desk: Desk, taste: Taste, seed: int) -> None:
+        self.desk, self.taste, self.seed = desk, taste, seed
+        draws = random.Random(seed)
+        self.prompts = draws.sample(rated_prompts(), len(rated_prompts()))
+        self._slips = slips(draws, 1)
+        self.examples: list[Example] = []
+
+    def rate(self, count: int, adapter: Adapter | None) -> None:
+        """A thumb for each of the next answers, one of ten a slip."""
+        done = len(self.examples)
+        asked = self.prompts[done : done + count]
+        for prompt, answer in zip(
+            asked, self.desk.answers(asked, self.seed * SEEDS + done, adapter), strict=True
+        ):
+            liked = self.taste.likes(answer.text) != next(self._slips)
+            rating = 1 if liked else -1
+            alike = 1 + sum(example.rating == rating for example in self.examples)
+            self.examples.append(
+                Example(
+                    message_id=f"msg_{len(self.examples)}", revision=1, messages=[{"role": "user", "content": prompt}],
+                    answer=answer.text, ended=answer.ended, rating=rating, correction=None,
+                    held_out=alike % EVERY_THIRD == 0, max_tokens=self.desk.config.answer_tokens,
+                )
+            )  # fmt: skip
+
+    def exam(self, adapter: Adapter | None) -> list[float]:
+        """The taste's scores of answers to prompts that are never rated."""
+        asked = held_out_prompts(FULL)
+        answers = self.desk.answers(asked, self.seed * SEEDS + EXAM_SEEDS, adapter)
+        return [mark(self.taste, p, a.text, a.ended, 0).score for p, a in zip(asked, answers, strict=True)]
+
+
+def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """After so many thumbs a round, and what came of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = AdapterStore(Path(folder), Base(desk.model.name, desk.model.digest))
+        store.create("person")
+        person = Person(desk, taste, seed)
+        before = _mean(person.exam(None))
+        for count in thumbs:
+            head = store.head("person")
+            active = store.load("person", head.active) if head.active else None
+            person.rate(count - len(person.examples), active)
+            began, path = time.monotonic(), list[Progress]()
+            made = run_round(
+                desk.model, store, "person", person.examples, start=head.active, seed=seed * 1000 + count,
+                config=desk.config, report=path.append, stop=lambda: None,
+            )  # fmt: skip
+            seconds = time.monotonic() - began
+            after = _mean(person.exam(made.adapter))
+            store.publish("person", made, head.epoch)
+            checks = {each["name"]: each["value"] for each in made.gate["checks"] if not each["passed"]}
+            yield {
+                "taste": taste.name, "seed": seed, "thumbs": count, "before": before, "after": after,
+                "gain": (after - before) / (1 - before), "passed": made.gate["passed"], "failed": checks,
+                "seconds": seconds, "path": [
+                    [round(p.metrics[name], 3) for name in ("reward", "kl", "answer_tokens")]
+                    for p in path if "reward" in p.metrics
+                ], **{k: v for k, v in made.metrics.items() if k != "beliefs"},
+                "beliefs": [
+                    (each["feature"], round(each["weight"], 2), round(each["certainty"], 1))
+                    for each in sorted(made.metrics["beliefs"], key=lambda b: -abs(b["weight"]))[:6]
+                ],
+            }  # fmt: skip
+
+
+def changed(config: RoundConfig, settings: Sequence[str]) -> RoundConfig:
+    """The configuration with `name=value` or `part.name=value` put into it."""
+    for setting in settings:
+        path, _, text = setting.partition("=")
+        part, _, name = path.rpartition(".")
+        value = {name: ast.literal_eval(text)}
+        config = replace(config, **({part: replace(getattr(config, part), **value)} if part else value))
+    return config
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__)
+    words.add_argument("settings", nargs="*", help="name=value of RoundConfig, or part.name=value")
+    words.add_argument("--tastes", nargs="+", default=[user.taste.name for user in TUNING])
+    words.add_argument("--thumbs", nargs="+", type=int, default=[16, 32, 48])
+    words.add_argument("--seeds", nargs="+", type=int, default=[1])
+    given = words.parse_args()
+    if wrong := set(given.tastes) - {user.taste.name for user in TUNING}:
+        words.error(f"not for tuning: {', '.join(sorted(wrong))}")
+    desk = Desk(FULL.tokens)
+    desk.config = changed(desk.config, given.settings)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / f"{'_'.join(given.settings) or 'as-it-is'}.jsonl").open("a") as file:
+        for seed in given.seeds:
+            for name in given.tastes:
+                for made in learn(desk, USERS[name].taste, seed, given.thumbs):
+                    print(json.dumps(made), file=file, flush=True)
+                    print(
+                        f"{name:18} seed {seed} {made['thumbs']:3} thumbs  gain {made['gain']:+.2f}"
+                        f"  {'passed' if made['passed'] else 'HELD'}  reward {made['reward']:.2f}"
+                        f"  KL {made['kl']:.1f}  {made['answer_tokens']:.0f} tokens  {made['seconds']:.0f} s"
+                        f"  {made['failed'] or ''} {made['path']}",
+                        flush=True,
+                    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
