@@ -70,6 +70,16 @@ class Adapter:
             weights[path] = (a, torch.zeros(d_out, shape.rank))
         return Adapter(shape, weights)
 
+    def towards(self, other: Adapter, share: float) -> Adapter:
+        """Each factor so far on the straight way to another's of the same shape: 0 is here, 1 is there."""
+        return Adapter(
+            self.shape,
+            {
+                path: (a.lerp(other.weights[path][0], share), b.lerp(other.weights[path][1], share))
+                for path, (a, b) in self.weights.items()
+            },
+        )
+
     def check(self) -> None:
         """Raises `BadAdapter` if a matrix is missing, has another shape, or holds a number no model can use."""
         _same_names(set(self.weights), set(self.shape.modules), "module")

@@ -50,13 +50,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Published only if every check passed."""
+    """Published only if every check passed; the first one is of the reward, where a person's thumbs were asked."""
 
     checks: list[Check]
 
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
+
+    @property
+    def too_far(self) -> bool:
+        """This person would like it better, but something else speaks against it."""
+        return self.checks[0].passed and not self.passed
 
     def to_json(self) -> dict[str, Any]:
         """As the API and the version's manifest show it."""

@@ -98,6 +98,20 @@ def practise(
     return inside.adapter
 
 
+def measure(
+    round: Round,
+    learner: Learner,
+    adapter: Adapter,
+    parent: Adapter | None,
+    climbed: RewardModel,
+    base: Answers,
+) -> None:
+    """Puts an adapter that no batch of rollouts has measured into the learner, and its figures into the round's."""
+    learner.policy.load(adapter)
+    drawn = rollout(round, learner, parent, climbed, base, round.config.iterations + 1)
+    round.metrics |= drawn.metrics
+
+
 def _inside_budget(metrics: dict[str, float], config: RoundConfig) -> bool:
     return metrics["kl"] <= config.gate.lifetime_kl and metrics["kl_parent"] <= config.gate.version_kl
 

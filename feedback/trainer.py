@@ -7,7 +7,8 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
     read      features of the rated answers; the reward model that is climbed, and the judge's, which knows more thumbs
     base      the base model's own answers to the same prompts: what every reward is relative to
     practise  k times: sample → score → measure the KL → stop at the budget, or update (practice.py)
-    judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py)
+    judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py); one
+              that goes too far is judged once more half-way back (Wortsman et al. 2022, Ramé et al. 2024)
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from adapters.store import AdapterStore, Candidate, Revision
 from adapters.versions import Learner as Kept
 from feedback import beliefs, gate, ppo, reward
 from feedback.learner import Learner
-from feedback.practice import critic_inputs, practise
+from feedback.practice import critic_inputs, measure, practise
 from feedback.reward import Answers, RewardModel, Scale
 from feedback.rollouts import Rollout, features, rated
 from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop
@@ -74,10 +75,18 @@ def run_round(
     taste = read_taste(model, examples, read, base_read, config, stop)
     round.metrics |= taste.metrics
 
+    begun = learner.policy.adapter()
     candidate = practise(round, learner, parent, taste.climbed, base_read)
 
     round.begin("judging the candidate")
     verdict = judge(round, taste.judge, candidate, parent)
+    if (
+        verdict.too_far
+    ):  # half of the way keeps more than half of the reward, and much less than half of the KL
+        round.metrics["held_whole"] = [check.name for check in verdict.checks if not check.passed]
+        candidate = begun.towards(candidate, 0.5)
+        measure(round, learner, candidate, parent, taste.climbed, base_read)
+        verdict = judge(round, taste.judge, candidate, parent)
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,

@@ -12,7 +12,8 @@ from adapters.policy import Sequences, score_base
 from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base
 from feedback import practice
-from feedback.gate import GateConfig
+from feedback.gate import Conduct, GateConfig
+from feedback.harm import Harm
 from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
 from feedback.rollouts import Prompt, Sampler, features, rated
@@ -269,6 +270,34 @@ def test_a_correction_counts_as_an_answer_that_was_wanted(model):
         return float(climbed.worth(new.rows([0]), new.rows([1]))[0])
 
     assert liking(shown) > liking(bad) + 0.5, "what is like the correction is liked more"
+
+
+class Alarmed(Harm):
+    """Finds the first adapter that it looks at full of harm, and no other."""
+
+    looks = 0
+
+    def conduct(self, sampler, adapter, chat):
+        self.looks += adapter is not None
+        alarm = adapter is not None and self.looks == 1
+        return Conduct(torch.full((100,), 0.9 if alarm else 0.1), {})
+
+
+def test_a_candidate_that_goes_too_far_is_judged_once_more_half_way_back(model, store):
+    sure = dataclasses.replace(CONFIG, gate=GateConfig(prompts=4, margin=-1e9))
+    whole = learn(model, store, config=sure)
+    half = learn(model, store, config=dataclasses.replace(sure, harm=Alarmed()))
+    assert half.gate["passed"] and half.metrics["held_whole"] == ["toxic answers to probes, share"]
+    assert "held_whole" not in whole.metrics
+    for path, (_, b) in whole.adapter.weights.items():
+        assert torch.allclose(half.adapter.weights[path][1], b / 2), "B begins at 0"
+    assert half.metrics["kl"] < whole.metrics["kl"]
+
+
+def test_what_the_person_would_not_like_is_not_tried_again(model, store):
+    harm = Alarmed()
+    hard = dataclasses.replace(CONFIG, gate=GateConfig(prompts=4, margin=1e9), harm=harm)
+    assert not learn(model, store, config=hard).gate["passed"] and harm.looks == 1
 
 
 def test_the_sampler_leaves_nothing_behind_when_it_is_stopped(model):
