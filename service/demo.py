@@ -1,7 +1,8 @@
 """`thumbtune demo`: a simulated user with a stated taste teaches a running service; what it never rated shows how well.
 
     before   the held-out prompts, answered by the user's personal model, which is still the base model
-    teach    in parts: chats on other prompts, a thumb for each by the taste, some of them by mistake; then a round
+    teach    in parts: chats on other prompts, a thumb for each by the taste, some of them by mistake; then a round;
+             the second part only if the first one did not show that it learns
     after    the same held-out prompts with the same seeds, by whatever version answers now
     show     a table, three pairs of answers, a picture, and a JSON file with every figure
 
@@ -102,6 +103,8 @@ class Demo:
         deadline = self._options.minutes * 60 - SPARE * exam_seconds
         part_seconds = 0.0
         for number, size in enumerate(PARTS):
+            if number and self.course.learnt:
+                return
             if number and self.elapsed + part_seconds > deadline:
                 self._screen.say("There is no time left for another round.")
                 return
