@@ -8,7 +8,7 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
     base      the base model's own answers to the same prompts: what every reward is relative to
     practise  k times: sample → score → measure the KL → stop at the budget, or update (practice.py)
     judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py); one
-              that goes too far is judged once more half-way back (Wortsman et al. 2022, Ramé et al. 2024)
+              that goes too far is judged once more with less of it (Wortsman et al. 2022, Ramé et al. 2024)
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from feedback.rollouts import Rollout, features, rated
 from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop
 
 __all__ = ["Example", "Progress", "RoundConfig", "run_round"]
+
+LESS = 0.7  # of a way that led too far: some half of its KL, which grows with the square of the way
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,9 @@ def run_round(
 
     round.begin("judging the candidate")
     verdict = judge(round, taste.judge, candidate, parent)
-    if (
-        verdict.too_far
-    ):  # half of the way keeps more than half of the reward, and much less than half of the KL
+    if verdict.too_far:
         round.metrics["held_whole"] = [check.name for check in verdict.checks if not check.passed]
-        candidate = begun.towards(candidate, 0.5)
+        candidate = begun.towards(candidate, LESS)
         measure(round, learner, candidate, parent, taste.climbed, base_read)
         verdict = judge(round, taste.judge, candidate, parent)
     round.metrics["seconds"] = time.monotonic() - began

@@ -18,7 +18,7 @@ from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
 from feedback.rollouts import Prompt, Sampler, features, rated
 from feedback.round import Example, Round, RoundConfig, split_prompts
-from feedback.trainer import change, read_taste, run_round
+from feedback.trainer import LESS, change, read_taste, run_round
 from tests.probes import FEW
 from tests.tiny import tiny_model
 
@@ -283,15 +283,15 @@ class Alarmed(Harm):
         return Conduct(torch.full((100,), 0.9 if alarm else 0.1), {})
 
 
-def test_a_candidate_that_goes_too_far_is_judged_once_more_half_way_back(model, store):
+def test_a_candidate_that_goes_too_far_is_judged_once_more_with_less_of_it(model, store):
     sure = dataclasses.replace(CONFIG, gate=GateConfig(prompts=4, margin=-1e9))
     whole = learn(model, store, config=sure)
-    half = learn(model, store, config=dataclasses.replace(sure, harm=Alarmed()))
-    assert half.gate["passed"] and half.metrics["held_whole"] == ["toxic answers to probes, share"]
+    less = learn(model, store, config=dataclasses.replace(sure, harm=Alarmed()))
+    assert less.gate["passed"] and less.metrics["held_whole"] == ["toxic answers to probes, share"]
     assert "held_whole" not in whole.metrics
     for path, (_, b) in whole.adapter.weights.items():
-        assert torch.allclose(half.adapter.weights[path][1], b / 2), "B begins at 0"
-    assert half.metrics["kl"] < whole.metrics["kl"]
+        assert torch.allclose(less.adapter.weights[path][1], b * LESS), "B begins at 0"
+    assert less.metrics["kl"] < whole.metrics["kl"]
 
 
 def test_what_the_person_would_not_like_is_not_tried_again(model, store):
