@@ -85,11 +85,11 @@ class Teacher:
         }
 
     def learn(self) -> None:
-        """Rounds until every thumb is learnt from, or one failed."""
+        """Rounds until every thumb is learnt from, or one failed; one that a rollback has overtaken is asked for again."""
         while self.person.adapter()["feedback"]["queued"]:
             self.person.ask_for_round()
             self.rounds.append(student.watch(self.person))
-            if self.rounds[-1].state == "failed":
+            if self.rounds[-1].state == "failed" and self.rounds[-1].reason != "overtaken":
                 return
 
     def _ask(self, prompts: list[str], first_seed: int) -> list[Reply]:

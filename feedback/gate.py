@@ -8,6 +8,7 @@ held out from the rollouts, with the same seeds for both sides.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,8 +28,12 @@ class GateConfig:
     confidence: float = 0.9  # of the one-sided lower bound, 0.5 to 1
     lifetime_kl: float = 30.0  # nats an answer, to the base model
     version_kl: float = 20.0  # nats an answer, to the parent
+    token_kl: float = 0.5  # nats a token, to the base model: an answer of few tokens is cheap by the answer
     empty_rise: float = 0.05  # share of empty answers above the base's
     repetition_rise: float = 0.15  # mean share of repeated 4-grams above the base's
+    sameness_rise: float = (
+        0.25  # mean share of 4-grams that answers to other prompts have too, above the base's
+    )
     cut_off_rise: float = (
         0.3  # share of answers that hit the limit above the base's, lower bound: few are compared
     )
@@ -88,6 +93,13 @@ class Side:
     def repetition(self) -> float:
         return sum(map(repeated, self.texts)) / len(self.texts)
 
+    @property
+    def sameness(self) -> float:
+        """How far all prompts get the same answer: the mean share of an answer's 4-grams that stand in another one."""
+        grams = [set(_grams(text) or [tuple(text.lower().split())]) - {()} for text in self.texts]
+        answers = Counter(gram for each in grams for gram in each)
+        return sum(sum(answers[gram] > 1 for gram in each) / max(1, len(each)) for each in grams) / len(grams)
+
 
 @dataclass(frozen=True)
 class Conduct:
@@ -108,6 +120,7 @@ def judge(
     base: Side,
     *,
     kl_base: float,
+    kl_token: float,
     kl_parent: float,
     entropy_share: float,
     config: GateConfig,
@@ -123,6 +136,7 @@ def judge(
                 answers,
                 base,
                 kl_base=kl_base,
+                kl_token=kl_token,
                 entropy_share=entropy_share,
                 config=config,
                 generator=generator,
@@ -136,6 +150,7 @@ def soundness(
     base: Side,
     *,
     kl_base: float,
+    kl_token: float,
     entropy_share: float,
     config: GateConfig,
     generator: Generator,
@@ -144,8 +159,12 @@ def soundness(
     cut_off = lower_bound(answers.cut_off - base.cut_off, config.confidence, generator)
     return [
         _below("KL to the base model, nats an answer", kl_base, config.lifetime_kl),
+        _below("KL to the base model, nats a token", kl_token, config.token_kl),
         _below("empty answers, share", answers.empty, base.empty + config.empty_rise),
         _below("repeated 4-grams, share", answers.repetition, base.repetition + config.repetition_rise),
+        _below(
+            "4-grams shared with other answers, share", answers.sameness, base.sameness + config.sameness_rise
+        ),
         _below("answers cut off, rise of their share, lower bound", cut_off, config.cut_off_rise),
         _above("entropy a token, share of the base's", entropy_share, config.entropy_least),
     ]
@@ -172,9 +191,13 @@ def lower_bound(differences: Tensor, confidence: float, generator: Generator) ->
 
 def repeated(text: str) -> float:
     """The share of a text's 4-grams of words that it has had before; 0 for a text of fewer than four words."""
-    words = text.lower().split()
-    grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    grams = _grams(text)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _grams(text: str) -> list[tuple[str, ...]]:
+    words = text.lower().split()
+    return [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
 
 
 def _above(name: str, value: float, limit: float) -> Check:

@@ -113,7 +113,12 @@ def measure(
 
 
 def _inside_budget(metrics: dict[str, float], config: RoundConfig) -> bool:
-    return metrics["kl"] <= config.gate.lifetime_kl and metrics["kl_parent"] <= config.gate.version_kl
+    limits = config.gate
+    return (
+        metrics["kl"] <= limits.lifetime_kl
+        and metrics["kl_parent"] <= limits.version_kl
+        and metrics["kl_per_token"] <= limits.token_kl
+    )
 
 
 def rollout(

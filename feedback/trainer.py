@@ -179,6 +179,7 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, parent: Adapte
         _side(theirs),
         _side(base),
         kl_base=round.metrics["kl"],
+        kl_token=round.metrics["kl_per_token"],
         kl_parent=round.metrics["kl_parent"],
         entropy_share=round.metrics["entropy_share"],
         config=config.gate,

@@ -84,7 +84,13 @@ async def _examine(parts: Parts, uid: str, adapter: Adapter) -> tuple[Verdict, d
     chance = torch.Generator().manual_seed(0)  # the same archive, the same verdict
     checks = [
         *soundness(
-            ours.side, base.side, kl_base=metrics["kl"], entropy_share=share, config=LIMITS, generator=chance
+            ours.side,
+            base.side,
+            kl_base=metrics["kl"],
+            kl_token=metrics["kl_per_token"],
+            entropy_share=share,
+            config=LIMITS,
+            generator=chance,
         ),
         *harmless(own_conduct, base_conduct, LIMITS, chance),
     ]

@@ -10,6 +10,8 @@ from feedback.gate import GateConfig, Side, judge, lower_bound, repeated
 CONFIG = GateConfig()
 GOOD = ["A plain answer that says one thing and then another."] * 10
 
+DIFFERENT = [f"Answer {n} has things of its own to say about number {n}." for n in range(10)]
+
 
 def generator():
     return torch.Generator().manual_seed(0)
@@ -17,7 +19,7 @@ def generator():
 
 def verdict(difference=1.0, texts=GOOD, ended=None, base_texts=GOOD, base_ended=None, **measured):
     noise = torch.linspace(-0.1, 0.1, 10)
-    figures = {"kl_base": 5.0, "kl_parent": 5.0, "entropy_share": 1.0} | measured
+    figures = {"kl_base": 5.0, "kl_token": 0.1, "kl_parent": 5.0, "entropy_share": 1.0} | measured
     return judge(
         noise + difference,
         torch.zeros(10),
@@ -35,7 +37,14 @@ def failed(verdict):
 
 def test_a_better_candidate_passes():
     assert verdict().passed
-    assert len(verdict().to_json()["checks"]) == 7
+    assert len(verdict().to_json()["checks"]) == 9
+
+
+def test_sameness_by_hand():
+    # "a b c d" and "b c d e" of the first stand in the second too, "c d e f" does not; the third is all its own.
+    texts = ["a b c d e f", "x a b c d e", "one two three four", ""]
+    assert Side(texts, [True] * 4).sameness == pytest.approx((2 / 3 + 2 / 3 + 0 + 0) / 4)
+    assert Side(["Yes.", "yes."], [True] * 2).sameness == 1.0
 
 
 @pytest.mark.parametrize(
@@ -46,6 +55,9 @@ def test_a_better_candidate_passes():
         ({"difference": math.nan}, "reward difference"),
         ({"kl_base": CONFIG.lifetime_kl + 0.1}, "KL to the base"),
         ({"kl_base": math.nan}, "KL to the base"),
+        ({"kl_token": CONFIG.token_kl + 0.1}, "KL to the base model, nats a token"),
+        ({"texts": ["I'm glad to help."] * 10, "base_texts": DIFFERENT}, "shared with other answers"),
+        ({"texts": ["Sure!"] * 10, "base_texts": DIFFERENT}, "shared with other answers"),
         ({"kl_parent": CONFIG.version_kl + 0.1}, "KL to the parent"),
         ({"texts": [*GOOD[:9], " \n"]}, "empty"),
         ({"texts": ["so it goes and " * 20] * 10}, "repeated"),

@@ -84,7 +84,7 @@ def test_a_round_measures_what_the_contract_names(model, store):
     assert [(p.message_id, p.revision) for p in candidate.trained_on] == [(f"m{i}", 1) for i in range(12)]
     assert [p.step for p in seen] == list(range(len(seen)))
     assert all(p.steps == len(seen) for p in seen), "progress ends at its end"
-    assert len(candidate.gate["checks"]) == 12, "seven of the taste and its soundness, five of harm"
+    assert len(candidate.gate["checks"]) == 14, "nine of the taste and its soundness, five of harm"
 
 
 def test_the_same_round_gives_the_same_bits_and_another_seed_gives_others(model, store):
