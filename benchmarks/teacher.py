@@ -85,7 +85,7 @@ class Teacher:
         }
 
     def learn(self) -> None:
-        """Rounds until every thumb is learnt from, or one failed; one that a rollback has overtaken is asked for again."""
+        """Rounds until every thumb is learnt from, or one failed. One that a rollback overtook is asked for again."""
         while self.person.adapter()["feedback"]["queued"]:
             self.person.ask_for_round()
             self.rounds.append(student.watch(self.person))
