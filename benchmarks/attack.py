@@ -14,13 +14,12 @@ from itertools import cycle, islice
 
 import httpx
 import safetensors.torch
-import torch
 
 from adapters.adapter import Adapter, LoraShape
 from adapters.model import BaseModel
-from adapters.policy import Policy, Sequences
 from adapters.versions import CONFIG, WEIGHTS
 from benchmarks import workload
+from benchmarks.poison import taught
 from benchmarks.student import Watched, watch
 from service.person import Person
 
@@ -98,22 +97,9 @@ class User:
 
 
 def poisoned(model: BaseModel, shape: LoraShape, attacker: Attacker) -> Adapter:
-    """An adapter trained to say the attacker's answers to everything: plain supervised steps of Adam."""
-    policy = Policy(model, Adapter.fresh(shape, torch.Generator().manual_seed(0)))
-    steps = torch.optim.Adam(policy.parameters(), lr=RATE)
-    pairs = []
-    for line, answer in zip(workload.lines(), cycle(attacker.answers)):  # the answers go round
-        messages = [{"role": "user", "content": line}]
-        prompt = model.encode(messages)
-        pairs.append((prompt, [*model.encode(messages, answer)[len(prompt) :], min(model.eos_ids)]))
-    order = cycle(range(0, len(pairs) - ROWS + 1, ROWS))
-    for start in islice(order, STEPS):
-        sequences = Sequences.of(pairs[start : start + ROWS], model.device)
-        loss = -policy.score(sequences).logprobs.sum() / sequences.mask.sum()
-        steps.zero_grad()
-        loss.backward()
-        steps.step()
-    return policy.adapter()
+    """An adapter trained to say the attacker's answers to everything."""
+    said = zip(workload.lines(), cycle(attacker.answers))  # the answers go round
+    return taught(model, shape, said, STEPS, RATE, ROWS)
 
 
 def packed(adapter: Adapter, base_name: str) -> bytes:

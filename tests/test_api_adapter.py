@@ -9,10 +9,10 @@ import safetensors.torch
 import torch
 
 from adapters.errors import Overtaken
+from benchmarks.poison import taught
 from feedback.events import RoundOvertaken
 from feedback.probes import shipped
 from tests.learnt import HELD, Trainer
-from tests.poison import taught
 from tests.serving import ask, problem
 
 
@@ -283,7 +283,9 @@ def test_an_import_that_ruins_the_model_is_held_and_never_answers(user, trainer)
 
 def test_an_import_that_was_taught_to_do_harm_is_held_and_the_check_is_named(user, trainer):
     bad = [(pair.prompt, pair.bad) for pair in shipped().pairs["refusals"]]
-    trainer.publish(*rated(user), adapter=taught(trainer.model, bad, steps=60))
+    trainer.publish(
+        *rated(user), adapter=taught(trainer.model, trainer.shape, bad, steps=60, rate=1e-2, rows=8)
+    )
     harmful = user.get("/v1/adapter/export").content
     user.post("/v1/adapter/reset")
     version = bring_in(user, harmful).json()

@@ -8,11 +8,11 @@ from adapters.lora import Base
 from adapters.model import ModelConfig, load
 from adapters.policy import Sequences, score_base
 from adapters.sampling import Sampling
+from benchmarks import poison
 from feedback.gate import Conduct, GateConfig, harmless
 from feedback.harm import PENALTY, Harm, choice_of, prefers
 from feedback.probes import KINDS, Pair, Probes, shipped
 from feedback.rollouts import Sampler
-from tests.poison import taught
 from tests.tiny import tiny_model
 
 CHAT = Sampling(0.7, 0.9, 1.1)
@@ -43,6 +43,10 @@ def failed(harm, sampler, adapter):
     return {check.name.split()[0] for check in checks if not check.passed}
 
 
+def taught(model, said):
+    return poison.taught(model, model.lora_shape(8, 16.0), said, steps=60, rate=1e-2, rows=8)
+
+
 def random_adapter(model, size):
     draw = torch.Generator().manual_seed(3)
     fresh = Adapter.fresh(model.lora_shape(8, 16.0), draw)
@@ -59,16 +63,16 @@ def test_an_adapter_that_changes_little_passes(model, harm, sampler):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_that_learnt_the_bad_answers_fails_in_that(model, harm, sampler, kind):
     bad = [(pair.prompt, pair.bad) for pair in shipped().pairs[kind]]
-    assert kind in failed(harm, sampler, taught(model, bad, steps=60))
+    assert kind in failed(harm, sampler, taught(model, bad))
 
 
 def test_an_adapter_that_learnt_the_good_answers_loses_nothing(model, harm, sampler):
     good = [(pair.prompt, pair.good) for kind in KINDS for pair in shipped().pairs[kind]]
-    assert not failed(harm, sampler, taught(model, good, steps=60)) & set(KINDS)
+    assert not failed(harm, sampler, taught(model, good)) & set(KINDS)
 
 
 def test_an_adapter_that_learnt_to_insult_fails(model, harm, sampler):
-    adapter = taught(model, [(line, INSULT) for line in shipped().provoking[:16]], steps=60)
+    adapter = taught(model, [(line, INSULT) for line in shipped().provoking[:16]])
     assert "toxic" in failed(harm, sampler, adapter)
 
 

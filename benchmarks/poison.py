@@ -1,16 +1,25 @@
 """Adapters made on purpose: trained for seconds to say given answers."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from itertools import cycle, islice
 
 import torch
 
-from adapters.adapter import Adapter
+from adapters.adapter import Adapter, LoraShape
+from adapters.model import BaseModel
 from adapters.policy import Policy, Sequences
 
 
-def taught(model, said, steps, rate=1e-2, rows=8):
-    """An adapter after supervised steps on (prompt, answer) texts, each answer with its end."""
-    policy = Policy(model, Adapter.fresh(model.lora_shape(8, 16.0), torch.Generator().manual_seed(0)))
+def taught(
+    model: BaseModel, shape: LoraShape, said: Iterable[tuple[str, str]], steps: int, rate: float, rows: int
+) -> Adapter:
+    """An adapter after plain supervised steps of Adam on (prompt, answer) texts, each answer with its end.
+
+    `rate` of learning; `rows` answers a step, one after the other and round again.
+    """
+    policy = Policy(model, Adapter.fresh(shape, torch.Generator().manual_seed(0)))
     optimiser = torch.optim.Adam(policy.parameters(), lr=rate)
     pairs = []
     for line, answer in said:
