@@ -15,10 +15,10 @@ import json
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from adapters.adapter import Adapter
@@ -77,24 +77,23 @@ def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int]) -> Iterato
         store = AdapterStore(Path(folder), Base(desk.model.name, desk.model.digest))
         store.create("person")
         person = Person(desk, taste, seed)
-        before = _mean(person.exam(None))
+        before = fmean(person.exam(None))
         for count in thumbs:
             head = store.head("person")
             active = store.load("person", head.active) if head.active else None
             person.rate(count - len(person.examples), active)
-            began, path = time.monotonic(), list[Progress]()
+            path = list[Progress]()
             made = run_round(
                 desk.model, store, "person", person.examples, start=head.active, seed=seed * 1000 + count,
                 config=desk.config, report=path.append, stop=lambda: None,
             )  # fmt: skip
-            seconds = time.monotonic() - began
-            after = _mean(person.exam(made.adapter))
+            after = fmean(person.exam(made.adapter))
             store.publish("person", made, head.epoch)
             checks = {each["name"]: each["value"] for each in made.gate["checks"] if not each["passed"]}
             yield {
                 "taste": taste.name, "seed": seed, "thumbs": count, "before": before, "after": after,
                 "gain": (after - before) / (1 - before), "passed": made.gate["passed"], "failed": checks,
-                "seconds": seconds, "path": [
+                "path": [
                     [round(p.metrics[name], 3) for name in ("reward", "kl", "answer_tokens")]
                     for p in path if "reward" in p.metrics
                 ], **{k: v for k, v in made.metrics.items() if k != "beliefs"},
@@ -113,10 +112,6 @@ def changed(config: RoundConfig, settings: Sequence[str]) -> RoundConfig:
         value = {name: ast.literal_eval(text)}
         config = replace(config, **({part: replace(getattr(config, part), **value)} if part else value))
     return config
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def main() -> int:
