@@ -46,6 +46,23 @@ class Taste:
     metrics: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Rivals:
+    """Whom a candidate has to beat on the gate's prompts: the base model's answers and their features, and the features
+    of the version's that it began from."""
+
+    base: list[Rollout]
+    base_read: Answers
+    now_read: Answers
+
+    @staticmethod
+    def of(round: Round, parent: Adapter | None) -> Rivals:
+        base = _at_the_gate(round, None)
+        base_read = features(round.model, base, round.stop)
+        now_read = features(round.model, _at_the_gate(round, parent), round.stop) if parent else base_read
+        return Rivals(base, base_read, now_read)
+
+
 def run_round(
     model: BaseModel,
     store: AdapterStore,
@@ -81,12 +98,13 @@ def run_round(
     candidate = practise(round, learner, parent, taste.climbed, base_read)
 
     round.begin("judging the candidate")
-    verdict = judge(round, taste.judge, candidate, parent)
+    rivals = Rivals.of(round, parent)
+    verdict = judge(round, taste.judge, candidate, rivals)
     if verdict.too_far:
         round.metrics["held_whole"] = [check.name for check in verdict.checks if not check.passed]
         candidate = begun.towards(candidate, LESS)
         measure(round, learner, candidate, parent, taste.climbed, base_read)
-        verdict = judge(round, taste.judge, candidate, parent)
+        verdict = judge(round, taste.judge, candidate, rivals)
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,
@@ -160,24 +178,18 @@ def read_taste(
     return Taste(climbed, judge, metrics)
 
 
-def judge(round: Round, judging: RewardModel, candidate: Adapter, parent: Adapter | None) -> gate.Verdict:
-    """Candidate, the version before it and base on the gate's prompts, with the same seeds, drawn as chat draws; and
-    what candidate and base do on the probes."""
-    config, prompts = round.config, round.gate_prompts
-    chat = replace(config.chat, seed=round.sampling(2).seed)
-    base = round.sampler.sample(prompts, None, chat)
-    theirs = round.sampler.sample(prompts, candidate, chat)
-    now = round.sampler.sample(prompts, parent, chat) if parent else base
-    base_read = features(round.model, base, round.stop)
-    after, before = (
-        judging.liking(features(round.model, side, round.stop), base_read) for side in (theirs, now)
-    )
+def judge(round: Round, judging: RewardModel, candidate: Adapter, rivals: Rivals) -> gate.Verdict:
+    """The candidate against its rivals, and what candidate and base do on the probes."""
+    config = round.config
+    theirs = _at_the_gate(round, candidate)
+    read = features(round.model, theirs, round.stop)
+    after, before = (judging.liking(side, rivals.base_read) for side in (read, rivals.now_read))
     round.metrics |= change(after, before, round.seed)
     verdict = gate.judge(
         after,
         before,
         _side(theirs),
-        _side(base),
+        _side(rivals.base),
         kl_base=round.metrics["kl"],
         kl_token=round.metrics["kl_per_token"],
         kl_parent=round.metrics["kl_parent"],
@@ -203,6 +215,12 @@ def change(after: Tensor, before: Tensor, seed: int) -> dict[str, float]:
         "reward_change_low": low,
         "reward_change_high": high,
     }
+
+
+def _at_the_gate(round: Round, adapter: Adapter | None) -> list[Rollout]:
+    """Answers to the gate's prompts as chat draws them, with the same seeds for every side."""
+    chat = replace(round.config.chat, seed=round.sampling(2).seed)
+    return round.sampler.sample(round.gate_prompts, adapter, chat)
 
 
 def _side(answers: Sequence[Rollout]) -> gate.Side:
