@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from adapters.model import BaseModel
 from benchmarks import workload
+from feedback.harm import Harm
 from feedback.reward import Answers, RewardModel
 from feedback.rollouts import Prompt, Sampler, features
 from feedback.round import Example, Round, RoundConfig
@@ -42,7 +43,7 @@ def prepare(model: BaseModel, tokens: int) -> Lesson:
     """The simulated user's thumbs on answers of at most `tokens` tokens, and what a round reads from them."""
     settings = config(tokens)
     examples, read = _thumbs(model, settings)
-    round = Round(model, settings, SEED, examples, report=lambda _: None, stop=lambda: None)
+    round = Round(model, settings, Harm(), SEED, examples, report=lambda _: None, stop=lambda: None)
     answers = round.sampler.sample(round.prompts, None, round.sampling(1))
     base = features(model, answers)
     taste = read_taste(model, examples, read, base, settings, round.stop)

@@ -28,6 +28,7 @@ from benchmarks.tastes import TUNING, USERS
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark, slips
 from benchmarks.trials import FULL, held_out_prompts, rated_prompts
 from benchmarks.workload import BUILD
+from feedback.harm import Harm
 from feedback.round import Example, Progress, RoundConfig
 from feedback.trainer import run_round
 from service.tastes import Taste
@@ -73,6 +74,7 @@ class Person:
 
 def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int]) -> Iterator[dict[str, Any]]:
     """After so many thumbs a round, and what came of it."""
+    harm = Harm()
     with tempfile.TemporaryDirectory() as folder:
         store = AdapterStore(Path(folder), Base(desk.model.name, desk.model.digest))
         store.create("person")
@@ -85,7 +87,7 @@ def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int]) -> Iterato
             path = list[Progress]()
             made = run_round(
                 desk.model, store, "person", person.examples, start=head.active, seed=seed * 1000 + count,
-                config=desk.config, report=path.append, stop=lambda: None,
+                config=desk.config, harm=harm, report=path.append, stop=lambda: None,
             )  # fmt: skip
             after = fmean(person.exam(made.adapter))
             store.publish("person", made, head.epoch)

@@ -9,7 +9,7 @@ same adapter and the same learner, bit by bit, on the same machine with the same
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,20 +17,15 @@ import torch
 from feedback.round import Example, RoundConfig
 
 
-def recipe(examples: Sequence[Example], config: RoundConfig) -> dict[str, Any]:
-    """JSON."""
-    settings = {each.name: getattr(config, each.name) for each in fields(config)}
-    harm = settings.pop("harm")
+def recipe(examples: Sequence[Example], config: RoundConfig, toxicity: str) -> dict[str, Any]:
+    """JSON. `toxicity`: the classifier's name."""
     return {
         "examples": [
             {"message_id": each.message_id, "revision": each.revision, "held_out": each.held_out}
             for each in examples
         ],
-        "config": {
-            name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-            for name, value in settings.items()
-        },
-        "toxicity": harm.name,
+        "config": asdict(config),
+        "toxicity": toxicity,
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
     }

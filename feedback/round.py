@@ -52,7 +52,6 @@ class RoundConfig:
     )
     reward: reward.RewardConfig = field(default_factory=reward.RewardConfig)
     gate: gate.GateConfig = field(default_factory=gate.GateConfig)
-    harm: Harm = field(default_factory=Harm)  # which classifier and probes hold for everybody
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,7 @@ class Round:
         self,
         model: BaseModel,
         config: RoundConfig,
+        harm: Harm,
         seed: int,
         examples: Sequence[Example],
         report: Report,
@@ -104,6 +104,7 @@ class Round:
     ) -> None:
         self.model = model
         self.config = config
+        self.harm = harm
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.shape = model.lora_shape(config.rank, config.alpha)

@@ -26,6 +26,7 @@ from adapters.model import BaseModel
 from adapters.store import AdapterStore, Candidate, Revision
 from adapters.versions import Learner as Kept
 from feedback import beliefs, gate, ppo, reward
+from feedback.harm import Harm
 from feedback.learner import Learner
 from feedback.practice import critic_inputs, measure, practise
 from feedback.reward import Answers, RewardModel, Scale
@@ -72,15 +73,17 @@ def run_round(
     start: int,
     seed: int,
     config: RoundConfig,
+    harm: Harm,
     report: Report,
     stop: Stop,
 ) -> Candidate:
     """A candidate that began from version `start`, with the gate's verdict on it.
 
-    `stop` is called between tokens and minibatches and raises to abandon the round. Raises what the store raises.
+    `harm`: the classifier and the probes, which hold for everybody. `stop` is called between tokens and minibatches and
+    raises to abandon the round. Raises what the store raises.
     """
     began = time.monotonic()
-    round = Round(model, config, seed, examples, report, stop)
+    round = Round(model, config, harm, seed, examples, report, stop)
     parent = store.load(uid, start) if start else None
     learner = _learner(round, parent, store.learner(uid, start) if start else None)
 
@@ -197,7 +200,7 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, rivals: Rivals
         config=config.gate,
         generator=round.generator,
     )
-    own, of_base = (config.harm.conduct(round.sampler, one, config.chat) for one in (candidate, None))
+    own, of_base = (round.harm.conduct(round.sampler, one, config.chat) for one in (candidate, None))
     harmless = gate.harmless(own, of_base, config.gate, round.generator)
     return gate.Verdict([*verdict.checks, *harmless])
 

@@ -18,6 +18,7 @@ from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base, Candidate
 from feedback.claims import Rules
 from feedback.connection import Store, StoreUnavailable, check, connect, durability
+from feedback.harm import Harm
 from feedback.instance import check_instance
 from feedback.recipe import recipe
 from feedback.trainer import Progress, RoundConfig, run_round
@@ -85,10 +86,9 @@ def _learner(settings: Settings) -> tuple[AdapterStore, Learn]:
         rows=settings.rows,
         answer_tokens=settings.max_tokens,
         chat=Sampling(settings.temperature, settings.top_p, settings.repetition_penalty),
-        harm=load_harm(settings),
     )
 
-    learn = learning(model, store, config)
+    learn = learning(model, store, config, load_harm(settings))
 
     def learn_beside_chat(
         task: Task, report: Callable[[Progress], None], stop: Callable[[], None]
@@ -101,14 +101,14 @@ def _learner(settings: Settings) -> tuple[AdapterStore, Learn]:
     return store, learn_beside_chat
 
 
-def learning(model: BaseModel, store: AdapterStore, config: RoundConfig) -> Learn:
+def learning(model: BaseModel, store: AdapterStore, config: RoundConfig, harm: Harm) -> Learn:
     """What learns one round, and writes down from what."""
 
     def learn(task: Task, report: Callable[[Progress], None], stop: Callable[[], None]) -> Candidate:
         candidate = run_round(
-            model, store, task.uid, task.examples, start=task.start, seed=task.seed, config=config,
+            model, store, task.uid, task.examples, start=task.start, seed=task.seed, config=config, harm=harm,
             report=report, stop=stop,
         )  # fmt: skip
-        return replace(candidate, recipe=recipe(task.examples, config))
+        return replace(candidate, recipe=recipe(task.examples, config, harm.name))
 
     return learn

@@ -17,7 +17,7 @@ from feedback.trainer import run_round
 from tests.probes import FEW
 from tests.tiny import tiny_model
 
-SHORT = RoundConfig(iterations=1, rollouts=4, rows=8, answer_tokens=16, gate=GateConfig(prompts=4), harm=FEW)
+SHORT = RoundConfig(iterations=1, rollouts=4, rows=8, answer_tokens=16, gate=GateConfig(prompts=4))
 PASSED = {"passed": True, "checks": [{"name": "reward", "value": 1.0, "limit": 0.0, "passed": True}]}
 HELD = {"passed": False, "checks": [{"name": "reward", "value": -1.0, "limit": 0.0, "passed": False}]}
 
@@ -68,7 +68,7 @@ class Trainer:
         head = self.store.head(self.uid)
         candidate = run_round(
             self.model, self.store, self.uid, [self._example(each) for each in self.ratings.standing(self.uid)],
-            start=head.active, seed=head.next, config=SHORT, report=lambda _: None, stop=lambda: None,
+            start=head.active, seed=head.next, config=SHORT, harm=FEW, report=lambda _: None, stop=lambda: None,
         )  # fmt: skip
         version = self.store.publish(self.uid, candidate, head.epoch)
         self.ratings.mark_used(

@@ -17,7 +17,7 @@ from tests.probes import FEW
 UID = "u1"
 CONFIG = RoundConfig(
     rank=4, iterations=3, rollouts=8, rows=8, answer_tokens=24,
-    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4), harm=FEW,
+    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4),
 )  # fmt: skip
 WITHOUT = dataclasses.replace(CONFIG, correction_coef=0.0)
 WANTED = ["Yes! Go!", "No. Stay.", "Ask again.", "So be it."]
@@ -51,12 +51,21 @@ def learn(model, folder, given, config=CONFIG, seed=7):
     store = AdapterStore(folder / "adapters", Base(model.name, model.digest))
     store.create(UID)
     return run_round(
-        model, store, UID, given, start=0, seed=seed, config=config, report=lambda _: None, stop=lambda: None
+        model,
+        store,
+        UID,
+        given,
+        start=0,
+        seed=seed,
+        config=config,
+        harm=FEW,
+        report=lambda _: None,
+        stop=lambda: None,
     )
 
 
 def begin(model, given, config=CONFIG):
-    return Round(model, config, 7, given, lambda _: None, lambda: None)
+    return Round(model, config, FEW, 7, given, lambda _: None, lambda: None)
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from tests.records import Clock, add_user, message
 
 CONFIG = RoundConfig(
     rank=4, iterations=2, rollouts=8, rows=8, answer_tokens=16,
-    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4), harm=FEW,
+    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4),
 )  # fmt: skip
 RULES = Rules(enough=8, few=3, quiet=60.0, settle=2.0)
 
@@ -44,7 +44,7 @@ class School:
         self.store = AdapterStore(self.root, Base(model.name, model.digest))
         self.store.create(add_user(redis, UID))
         self.verdict = PASSED
-        self.learn = learning_on(model, self.store, CONFIG)
+        self.learn = learning_on(model, self.store, CONFIG, FEW)
 
     def rate(self, *thumbs):
         """Ids of new answers of the active version, each with its thumb."""
@@ -258,12 +258,12 @@ def made_again(school, number):
     ]
     named = [{"message_id": e.message_id, "revision": e.revision, "held_out": e.held_out} for e in examples]
     assert named == version.recipe["examples"]
-    config = dataclasses.replace(again(RoundConfig, version.recipe["config"]), harm=FEW)
+    config = again(RoundConfig, version.recipe["config"])
     assert version.recipe["toxicity"] == FEW.name
     assert version.recipe["torch"] == torch.__version__
     assert version.recipe["threads"] == torch.get_num_threads()
     return run_round(
-        school.model, school.store, UID, examples, start=version.parent, seed=version.seed, config=config,
+        school.model, school.store, UID, examples, start=version.parent, seed=version.seed, config=config, harm=FEW,
         report=lambda _: None, stop=lambda: None,
     )  # fmt: skip
 

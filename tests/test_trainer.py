@@ -25,7 +25,7 @@ from tests.tiny import tiny_model
 UID = "u1"
 CONFIG = RoundConfig(
     rank=4, iterations=2, rollouts=8, rows=8, answer_tokens=24,
-    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4), harm=FEW,
+    gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4),
 )  # fmt: skip
 METRICS = {
     "thumbs", "reward_before", "reward_after", "reward_model_auroc", "kl", "kl_per_token", "entropy", "seconds",
@@ -59,7 +59,17 @@ def examples(n=12):
     ]  # fmt: skip
 
 
-def learn(model, store, start=0, config=CONFIG, seed=7, given=None, report=lambda _: None, stop=lambda: None):
+def learn(
+    model,
+    store,
+    start=0,
+    config=CONFIG,
+    seed=7,
+    given=None,
+    harm=FEW,
+    report=lambda _: None,
+    stop=lambda: None,
+):
     return run_round(
         model,
         store,
@@ -68,6 +78,7 @@ def learn(model, store, start=0, config=CONFIG, seed=7, given=None, report=lambd
         start=start,
         seed=seed,
         config=config,
+        harm=harm,
         report=report,
         stop=stop,
     )
@@ -201,7 +212,7 @@ def test_rollouts_are_as_long_as_the_persons_own_answers():
 
 
 def begin(model, config=CONFIG):
-    round = Round(model, config, 7, examples(), lambda _: None, lambda: None)
+    round = Round(model, config, FEW, 7, examples(), lambda _: None, lambda: None)
     seen = practice.critic_inputs(config.reward)
     adapter = Adapter.fresh(round.shape, round.generator)
     controller = KLController(0.03, 12.0, 128.0)
@@ -217,10 +228,8 @@ def test_an_answers_credits_add_up_to_its_reward_less_what_its_toxicity_costs(mo
     base = features(model, round.sampler.sample(prompts, None, Sampling(seed=50)))
     taste = read_taste(model, examples(6), features(model, answers), base, CONFIG, lambda: None)
     sequences = Sequences.of([(a.prompt, a.answer) for a in answers], model.device)
-    gains = practice.credit(model, taste.climbed, answers, score_base(model, sequences), base, CONFIG.harm)
-    whole = taste.climbed.reward(features(model, answers), base) - CONFIG.harm.penalty(
-        [a.text for a in answers]
-    )
+    gains = practice.credit(model, taste.climbed, answers, score_base(model, sequences), base, FEW)
+    whole = taste.climbed.reward(features(model, answers), base) - FEW.penalty([a.text for a in answers])
     assert torch.allclose(gains.sum(1), whole, atol=1e-4)
     assert (gains != 0).sum(1).min() > 1, "in more than one piece"
     assert not gains[~sequences.mask].any()
@@ -286,7 +295,7 @@ class Alarmed(Harm):
 def test_a_candidate_that_goes_too_far_is_judged_once_more_with_less_of_it(model, store):
     sure = dataclasses.replace(CONFIG, gate=GateConfig(prompts=4, margin=-1e9))
     whole = learn(model, store, config=sure)
-    less = learn(model, store, config=dataclasses.replace(sure, harm=Alarmed()))
+    less = learn(model, store, config=sure, harm=Alarmed())
     assert less.gate["passed"] and less.metrics["held_whole"] == ["toxic answers to probes, share"]
     assert "held_whole" not in whole.metrics
     for path, (_, b) in whole.adapter.weights.items():
@@ -296,8 +305,8 @@ def test_a_candidate_that_goes_too_far_is_judged_once_more_with_less_of_it(model
 
 def test_what_the_person_would_not_like_is_not_tried_again(model, store):
     harm = Alarmed()
-    hard = dataclasses.replace(CONFIG, gate=GateConfig(prompts=4, margin=1e9), harm=harm)
-    assert not learn(model, store, config=hard).gate["passed"] and harm.looks == 1
+    hard = dataclasses.replace(CONFIG, gate=GateConfig(prompts=4, margin=1e9))
+    assert not learn(model, store, config=hard, harm=harm).gate["passed"] and harm.looks == 1
 
 
 def test_the_sampler_leaves_nothing_behind_when_it_is_stopped(model):
