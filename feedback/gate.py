@@ -28,7 +28,7 @@ class GateConfig:
     confidence: float = 0.9  # of the one-sided lower bound, 0.5 to 1
     lifetime_kl: float = 30.0  # nats an answer, to the base model
     version_kl: float = 20.0  # nats an answer, to the parent
-    token_kl: float = 0.5  # nats a token, to the base model: an answer of few tokens is cheap by the answer
+    token_kl: float = 0.8  # nats a token, to the base model: an answer of few tokens is cheap by the answer
     empty_rise: float = 0.05  # share of empty answers above the base's
     repetition_rise: float = 0.15  # mean share of repeated 4-grams above the base's
     sameness_rise: float = (

@@ -62,6 +62,10 @@ class Learner:
         self.optimiser = optimiser(self.policy.parameters(), self.critic.parameters(), config)  # type: ignore[arg-type]
         self.kl = kl
 
+    def shorten(self, share: float) -> None:
+        """From now on each of the policy's steps is this share as long; another round begins with whole ones."""
+        self.optimiser.param_groups[0]["lr"] *= share
+
     def tensors(self) -> dict[str, Tensor]:
         """Critic and optimiser moments, by name."""
         out = {f"critic.{name}": tensor for name, tensor in self.critic.state_dict().items()}

@@ -30,6 +30,7 @@ from feedback.round import Round, RoundConfig
 PIECE = 12  # tokens of an answer that are given their credit together
 PLACE_UNIT = 64.0  # tokens; keeps a position's number near 1
 LESSONS = 2  # corrections that a step learns from
+SHORTER = 0.5  # of an update's length, once one has led out of the budget
 TOLD = 32  # newest corrections whose log-probability is told, for to score more takes time
 
 
@@ -76,24 +77,30 @@ class Inside:
 def practise(
     round: Round, learner: Learner, parent: Adapter | None, climbed: RewardModel, base: Answers
 ) -> Adapter:
-    """PPO until the iterations or the KL budget are used up; the last adapter whose measured KL lay inside it.
+    """PPO until the iterations are used up; the last adapter whose measured KL lay inside the budget.
 
-    Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn.
+    Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn. An
+    update that led out of the budget is taken back and tried again half as long (the backtracking line search of
+    Schulman et al. 2015, appendix C); so are those that follow.
     """
-    config = round.config
+    steps = round.config.iterations + 1
     round.metrics |= _known(round, learner, "before")
+    round.begin(f"practising, 1 of {steps}")
+    drawn = rollout(round, learner, parent, climbed, base, 0)
+    round.metrics |= drawn.metrics
     inside = Inside.of(learner, round)
-    for number in range(config.iterations + 1):
-        round.begin(f"practising, {number + 1} of {config.iterations + 1}")
-        drawn = rollout(round, learner, parent, climbed, base, number)
-        if number and not _inside_budget(drawn.metrics, config):
+    for number in range(1, steps):
+        round.begin(f"practising, {number + 1} of {steps}")
+        round.metrics |= improve(round, learner, drawn)
+        after = rollout(round, learner, parent, climbed, base, number)
+        if _inside_budget(after.metrics, round.config):
+            drawn = after
+            round.metrics |= drawn.metrics
+            inside = Inside.of(learner, round)
+        else:
             inside.restore(learner, round)
-            round.metrics["taken_back_kl"] = drawn.metrics["kl"]
-            break
-        round.metrics |= drawn.metrics
-        inside = Inside.of(learner, round)
-        if number < config.iterations:
-            round.metrics |= improve(round, learner, drawn)
+            learner.shorten(SHORTER)
+            round.metrics["taken_back_kl"] = after.metrics["kl"]
     round.metrics |= _known(round, learner, "after")
     return inside.adapter
 
@@ -136,7 +143,7 @@ def rollout(
         reference = _by_parts(round, sequences, lambda part: score_base(model, part))
         before = _by_parts(round, sequences, Policy(model, parent).score) if parent else reference
     of_base = base.rows(chosen)
-    gains = credit(model, climbed, answers, reference, of_base, config.harm)
+    gains = credit(model, climbed, answers, reference, of_base, round.harm)
     rewards = gains.sum(1)
     mask, lengths = sequences.mask, sequences.mask.sum(1).float()
     kl = ppo.per_token_kl(policy.logprobs, reference.logprobs)
