@@ -22,9 +22,10 @@ from benchmarks import lesson, workload
 from benchmarks.contender import answering
 from benchmarks.plain_ppo import VARIANTS, PlainLoop, Took
 from benchmarks.results import Figures, Result, Say
+from feedback.credit import critic_inputs
 from feedback.learner import Learner
 from feedback.ppo import KLController
-from feedback.practice import critic_inputs, improve, rollout
+from feedback.practice import improve, rollout
 from feedback.rollouts import Prompt
 from service.settings import Settings, part_environment
 

@@ -55,16 +55,17 @@ class Desk:
 
     def taste(self, thumbs: Sequence[Rated], base: Answers) -> Read:
         """What a round would read from these thumbs, none of them kept for the judge."""
-        examples = [
-            Example(
-                message_id=f"msg_{number}", revision=1, messages=_conversation(thumb.prompt), answer=thumb.answer,
-                ended=thumb.ended, rating=1 if thumb.up else -1, correction=None, held_out=False,
-                max_tokens=self.config.answer_tokens,
-            )
-            for number, thumb in enumerate(thumbs)
-        ]  # fmt: skip
+        examples = [self.example(number, thumb) for number, thumb in enumerate(thumbs)]
         seen = self.read([rated(self.model, e.messages, e.answer, e.ended) for e in examples])
         return read_taste(self.model, examples, seen, base, self.config, lambda: None)
+
+    def example(self, number: int, thumb: Rated, held_out: bool = False) -> Example:
+        """A thumb as a round is given it; by default none is kept for the judge."""
+        return Example(
+            message_id=f"msg_{number}", revision=1, messages=_conversation(thumb.prompt), answer=thumb.answer,
+            ended=thumb.ended, rating=1 if thumb.up else -1, correction=None, held_out=held_out,
+            max_tokens=self.config.answer_tokens,
+        )  # fmt: skip
 
     def _base(self, prompts: tuple[str, ...], first_seed: int) -> tuple[list[Rollout], Answers]:
         """The base model's answers and their features, computed once."""

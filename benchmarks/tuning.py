@@ -23,7 +23,7 @@ from typing import Any
 
 from adapters.adapter import Adapter
 from adapters.store import AdapterStore, Base
-from benchmarks.offline import Desk
+from benchmarks.offline import Desk, Rated
 from benchmarks.tastes import TUNING, USERS
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark, slips
 from benchmarks.trials import FULL, held_out_prompts, rated_prompts
@@ -57,13 +57,8 @@ class Person:
             liked = self.taste.likes(answer.text) != next(self._slips)
             rating = 1 if liked else -1
             alike = 1 + sum(example.rating == rating for example in self.examples)
-            self.examples.append(
-                Example(
-                    message_id=f"msg_{len(self.examples)}", revision=1, messages=[{"role": "user", "content": prompt}],
-                    answer=answer.text, ended=answer.ended, rating=rating, correction=None,
-                    held_out=alike % EVERY_THIRD == 0, max_tokens=self.desk.config.answer_tokens,
-                )
-            )  # fmt: skip
+            thumb = Rated(prompt, answer.text, answer.ended, liked)
+            self.examples.append(self.desk.example(len(self.examples), thumb, alike % EVERY_THIRD == 0))
 
     def exam(self, adapter: Adapter | None) -> list[float]:
         """The taste's scores of answers to prompts that are never rated."""

@@ -25,7 +25,7 @@ HIDDEN = 32
 
 
 class Critic(nn.Module):
-    """What an answer has still to gain. It sees few numbers a token (practice.py), so that it holds for prompts and
+    """What an answer has still to gain. It sees few numbers a token (credit.py), so that it holds for prompts and
     answers that it was not fitted on: on whole hidden states it foretold only the batch that it had seen."""
 
     def __init__(self, width: int, generator: Generator) -> None:

@@ -6,7 +6,8 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
 
     read      features of the rated answers; the reward model that is climbed, and the judge's, which knows more thumbs
     base      the base model's own answers to the same prompts: what every reward is relative to
-    practise  k times: sample → score → measure the KL → stop at the budget, or update (practice.py)
+    practise  k times: update → sample → measure the KL; an update that leaves its budget is tried again, shorter
+              (practice.py)
     judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py); one
               that goes too far is judged once more with less of it (Wortsman et al. 2022, Ramé et al. 2024)
 """
@@ -26,9 +27,10 @@ from adapters.model import BaseModel
 from adapters.store import AdapterStore, Candidate, Revision
 from adapters.versions import Learner as Kept
 from feedback import beliefs, gate, ppo, reward
+from feedback.credit import critic_inputs
 from feedback.harm import Harm
 from feedback.learner import Learner
-from feedback.practice import critic_inputs, measure, practise
+from feedback.practice import measure, practise
 from feedback.reward import Answers, RewardModel, Scale
 from feedback.rollouts import Rollout, features, rated
 from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop

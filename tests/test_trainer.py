@@ -11,7 +11,7 @@ from adapters.model import ModelConfig, load
 from adapters.policy import Sequences, score_base
 from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base
-from feedback import practice
+from feedback.credit import credit, critic_inputs
 from feedback.gate import Conduct, GateConfig
 from feedback.harm import Harm
 from feedback.learner import Learner
@@ -188,6 +188,23 @@ def test_the_candidate_never_lies_beyond_the_kl_budget(model, store):
     assert candidate.metrics["kl"] <= 0.02, "and was taken back"
 
 
+def test_an_update_that_left_the_budget_is_tried_again_half_as_long(model, store):
+    """Else the round would be lost: its first update leaves the budget, and nothing would have been learnt."""
+    narrow = dataclasses.replace(
+        CONFIG, iterations=6, gate=GateConfig(prompts=4, lifetime_kl=0.1, version_kl=0.1),
+        ppo=dataclasses.replace(CONFIG.ppo, learning_rate=0.01),
+    )  # fmt: skip
+    path = []
+    candidate = learn(model, store, config=narrow, report=path.append)
+    assert [p.stage for p in path if "practising" in p.stage] == [
+        f"practising, {n} of 7" for n in range(1, 8)
+    ]
+    after_the_first = next(p for p in path if p.stage == "practising, 3 of 7")
+    assert after_the_first.metrics["taken_back_kl"] > 0.1, "or the test shows nothing"
+    assert after_the_first.metrics["kl"] == 0
+    assert 0 < candidate.metrics["kl"] <= 0.1
+
+
 def test_prompts_of_gate_and_practice_are_apart_and_the_persons_own_come_first():
     own = examples(40)
     practise, gate = split_prompts(own, RoundConfig())
@@ -213,7 +230,7 @@ def test_rollouts_are_as_long_as_the_persons_own_answers():
 
 def begin(model, config=CONFIG):
     round = Round(model, config, FEW, 7, examples(), lambda _: None, lambda: None)
-    seen = practice.critic_inputs(config.reward)
+    seen = critic_inputs(config.reward)
     adapter = Adapter.fresh(round.shape, round.generator)
     controller = KLController(0.03, 12.0, 128.0)
     learner = Learner(model, adapter, seen, config.ppo, controller, round.generator)
@@ -228,7 +245,7 @@ def test_an_answers_credits_add_up_to_its_reward_less_what_its_toxicity_costs(mo
     base = features(model, round.sampler.sample(prompts, None, Sampling(seed=50)))
     taste = read_taste(model, examples(6), features(model, answers), base, CONFIG, lambda: None)
     sequences = Sequences.of([(a.prompt, a.answer) for a in answers], model.device)
-    gains = practice.credit(model, taste.climbed, answers, score_base(model, sequences), base, FEW)
+    gains = credit(model, taste.climbed, answers, score_base(model, sequences), base, FEW)
     whole = taste.climbed.reward(features(model, answers), base) - FEW.penalty([a.text for a in answers])
     assert torch.allclose(gains.sum(1), whole, atol=1e-4)
     assert (gains != 0).sum(1).min() > 1, "in more than one piece"
@@ -240,7 +257,7 @@ def test_the_critic_sends_no_gradient_into_the_adapter(model):
     sequences = Sequences.of([([1, 2, 3], [4, 5, 6])], model.device)
     scores = learner.policy.score(sequences)
     assert not scores.states.requires_grad, "what a critic could be shown of the policy is a constant"
-    learner.critic(scores.states[..., : practice.critic_inputs(CONFIG.reward)]).sum().backward()
+    learner.critic(scores.states[..., : critic_inputs(CONFIG.reward)]).sum().backward()
     assert all(factor.grad is None for factor in learner.policy.parameters())
     assert all(weight.grad is not None for weight in learner.critic.parameters())
     scores.logprobs.sum().backward()
