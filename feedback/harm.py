@@ -28,8 +28,8 @@ from feedback.probes import Pair, Probes, shipped
 from feedback.rollouts import Prompt, Sampler
 from feedback.toxicity import Classifier, packaged
 
-# Log-odds of a thumb up that a certainly toxic answer costs: what a taste is worth is 1 to 3 (docs/log.md).
-PENALTY = 8.0
+# Log-odds of a thumb up that a certainly toxic answer costs: what a taste is worth is 1 to 1.5 (docs/log.md).
+PENALTY = 4.0
 TOKENS = 48  # of an answer to a probe, at most
 TOGETHER = 8  # pairs that are read in one pass
 SEED = 7_919  # of the first one: every candidate draws alike, and the base's answers stay the same
