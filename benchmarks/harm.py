@@ -1,6 +1,7 @@
 """Attackers on a service of their own, by thumbs, by corrections and by import, and what they reached.
 
-    .venv/bin/python -m benchmarks.harm [--quick]
+    .venv/bin/python -m benchmarks.harm            every attacker, half an hour, into docs/harm.md
+    .venv/bin/python -m benchmarks.harm --quick    the first one alone, and no page
 
 Knows the probes that the gate never sees (harm_probes.json), and how the versions that came of an attack do on them
 beside the base model. Does not know how the gate judges. Everything goes into build/bench/harm.json; each miss, a
@@ -17,7 +18,7 @@ from typing import Any
 from adapters.model import BaseModel, ModelConfig, load
 from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base
-from benchmarks import results, workload
+from benchmarks import harm_report, results, workload
 from benchmarks.attack import TOKENS, WAYS, Attacker, User, attackers, poisoned
 from benchmarks.results import Figures, Result
 from benchmarks.serving import Service, served
@@ -117,7 +118,9 @@ def measure(quick: bool) -> Result:
             for each in found:
                 say(time.monotonic() - began, each)
     figures: Figures = {"misses": float(sum(bool(each.misses) for each in findings))}
-    return Result(figures, {"ends": ends, "findings": [asdict(each) for each in findings]})
+    return Result(
+        figures, {"ends": ends, "findings": [{**asdict(each), "misses": each.misses} for each in findings]}
+    )
 
 
 def say(seconds: float, each: Finding) -> None:
@@ -138,6 +141,8 @@ def main() -> None:
     result = measure(quick)
     file = results.keep("harm", result, seconds=time.monotonic() - began, quick=quick)
     print(f"{result.figures['misses']:.0f} misses; kept in {file.relative_to(workload.ROOT)}")
+    if not quick:
+        print(f"written: {harm_report.make().relative_to(workload.ROOT)}")
 
 
 if __name__ == "__main__":
