@@ -127,17 +127,16 @@ def examined(pool: Pool, made: Fit, number: int, draw: int) -> dict[str, Any]:
 
 
 def _pairs(pool: Pool, model: RewardModel, generator: Generator) -> list[tuple[float, bool, bool]]:
-    """Of pairs of answers, one liked and one not: how surely the first is better, whether it is, and whether the
-    reward (the lower bound) says so."""
-    good, bad = (pool.likes > 0.5).nonzero()[:, 0], (pool.likes < 0.5).nonzero()[:, 0]
-    first = good[torch.randint(len(good), (PAIRS,), generator=generator)]
-    second = bad[torch.randint(len(bad), (PAIRS,), generator=generator)]
-    turned = torch.rand(PAIRS, generator=generator) < 0.5
-    x, base = torch.where(turned, second, first), torch.where(turned, first, second)
+    """Of pairs of answers, drawn whatever they are worth but for ties: how surely the first is better, whether it is,
+    and whether the reward (the lower bound) says so."""
+    x, base = torch.randint(len(pool.scores), (2, 2 * PAIRS), generator=generator)
+    apart = (pool.scores[x] != pool.scores[base]).nonzero()[:PAIRS, 0]
+    x, base = x[apart], base[apart]
     worth, std = model.worth(pool.others.rows(x.tolist()), pool.others.rows(base.tolist()))
     sure = torch.special.ndtr(worth / std.clamp_min(1e-9))
     above = worth - RewardConfig().caution * std > 0
-    return list(zip(sure.tolist(), (~turned).tolist(), above.tolist(), strict=True))
+    better = pool.scores[x] > pool.scores[base]
+    return list(zip(sure.tolist(), better.tolist(), above.tolist(), strict=True))
 
 
 def calibration(pairs: Sequence[tuple[float, bool, bool]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ An answer is worth the log-odds that this person likes it more than the base mod
 & Terry 1952), at a lower confidence bound, so that PPO is not paid for going where nobody has judged (Coste et al. 2023
 use an ensemble's spread alike), and averaged over what is not known of the weights (MacKay 1992, "moderated outputs"):
     r(x) = (m − c·s) / √(1 + π s² / 8),   m = wᵀΔ, s² = Δᵀ S Δ,   Δ = φ(x) − φ(base's answer)
+S is Laplace's covariance with half of its deviations, for whole ones were measured to doubt too much (docs/log.md).
 However far an answer goes in a direction, it is paid no more than the direction is certain; without the root, the
 farthest answer would be the best one, sure or not. With nothing but thumbs down, staying near what was judged is what
 the person does not want: then the bound is the upper one, so that the next answers are different ones and their thumbs
@@ -43,8 +44,9 @@ class RewardConfig:
     bias_std: float = 1.5  # > 0
     flips: tuple[float, ...] = (0.02, 0.1, 0.25)  # shares of thumbs that may be slips, 0 to 0.5: averaged
     turn: float = 0.1  # chance that the taste has turned at some time, between 0 and 1
-    caution: float = 0.5  # c: standard deviations taken off the reward, ≥ 0
-    curiosity: float = 0.5  # standard deviations added instead, after thumbs down alone, ≥ 0
+    spread: float = 0.5  # of Laplace's deviations, > 0: whole ones doubt what holds (docs/log.md)
+    caution: float = 1.0  # c: standard deviations taken off the reward, ≥ 0
+    curiosity: float = 1.0  # standard deviations added instead, after thumbs down alone, ≥ 0
     reach: float = 3.0  # standard deviations at which a feature is held, > 0: no reward beyond what was seen
     auroc_least: int = 3  # held-out thumbs of each kind below which no AUROC is given, ≥ 1
 
@@ -201,7 +203,7 @@ def fit(
     return RewardModel(
         scale,
         now.mean[:-1].float(),
-        now.covariance[:-1, :-1].float(),
+        (config.spread**2 * now.covariance[:-1, :-1]).float(),
         -config.curiosity if only_down else config.caution,
     )
 

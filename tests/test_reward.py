@@ -33,7 +33,7 @@ def model_of(made, up, config=CONFIG):
 
 def test_one_weight_and_one_thumb_by_hand():
     """One feature x = 1, bias held at 0, prior deviation 1, no slips: w solves (1 - σ(w)) - w = 0."""
-    config = RewardConfig(components=0, style_std=1.0, bias_std=1e-6, flips=(0.0,))
+    config = RewardConfig(components=0, style_std=1.0, bias_std=1e-6, flips=(0.0,), spread=0.5)
     made = Answers(torch.zeros(1, S), torch.zeros(1, D))
     made.style[0, 2] = 1.0
     scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=3.0)
@@ -41,7 +41,9 @@ def test_one_weight_and_one_thumb_by_hand():
     w = float(model.mean[2])
     assert w == pytest.approx(0.4010581, abs=1e-6)  # σ(0.4010581) = 0.5989419 = 1 - w
     # Laplace: variance = 1 / (1 + σ(1 - σ)) = 1 / (1 + 0.2402100)
-    assert float(model.covariance[2, 2]) == pytest.approx(1 / 1.2402105, abs=1e-5)
+    assert float(model.covariance[2, 2]) == pytest.approx(0.5**2 / 1.2402105, abs=1e-5), (
+        "half of its deviation"
+    )
     assert float(model.mean.abs().sum()) == pytest.approx(w, abs=1e-6), "nothing else was said"
 
 
@@ -49,7 +51,9 @@ def test_no_thumbs_give_the_prior():
     made = answers(20)
     model = fit(made.rows([]), torch.zeros(0), Scale.of(made, CONFIG, PRIOR), CONFIG, PRIOR)
     assert not model.mean.any()
-    assert model.covariance.diagonal()[:S].sqrt().tolist() == pytest.approx([CONFIG.style_std] * S)
+    assert model.covariance.diagonal()[:S].sqrt().tolist() == pytest.approx(
+        [CONFIG.spread * CONFIG.style_std] * S
+    )
     assert (model.reward(made, answers(20, seed=2)) < 0).all(), (
         "nothing is known, so nothing is better for sure"
     )
