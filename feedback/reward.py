@@ -45,7 +45,7 @@ class RewardConfig:
     flips: tuple[float, ...] = (0.02, 0.1, 0.25)  # shares of thumbs that may be slips, 0 to 0.5: averaged
     turn: float = 0.1  # chance that the taste has turned at some time, between 0 and 1
     spread: float = 0.5  # of Laplace's deviations, > 0: whole ones doubt what holds (docs/log.md)
-    caution: float = 1.0  # c: standard deviations taken off the reward, ≥ 0
+    caution: float = 0.5  # c: standard deviations taken off the reward, ≥ 0
     curiosity: float = 1.0  # standard deviations added instead, after thumbs down alone, ≥ 0
     reach: float = 3.0  # standard deviations at which a feature is held, > 0: no reward beyond what was seen
     auroc_least: int = 3  # held-out thumbs of each kind below which no AUROC is given, ≥ 1
