@@ -58,9 +58,20 @@ def page(found: Found, results: Mapping[str, Result]) -> str:
         ended=f"{ended} of {wanted}",
         table="\n".join(map(row, judged)),
         misses=sum(line.verdict == MISS for line in judged),
+        partly=_partly(counts),
         trials="\n".join(f"| {name} | {done} of {count} |" for name, (done, count) in counts.items()),
         users="\n".join(_user(name, results["gain"]) for name in form.tastes),
         failures=failures(found, results),
+    )
+
+
+def _partly(counts: Mapping[str, tuple[int, int]]) -> str:
+    """A warning that a hit is none yet, where not every trial of an experiment has ended."""
+    begun = [f"{name} {done} of {count}" for name, (done, count) in counts.items() if 0 < done < count]
+    return (
+        f" **Only a part has run, and its figures are of that part alone: {', '.join(begun)}.**"
+        if begun
+        else ""
     )
 
 

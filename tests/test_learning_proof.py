@@ -215,6 +215,15 @@ def test_the_page_shows_targets_misses_and_what_went_wrong():
     assert "commits: `c1`." in page and "{" not in page
 
 
+def test_a_hit_of_a_part_of_the_trials_is_said_to_be_one():
+    whole = Found(FORM, {"gain": GAIN})
+    assert "Only a part has run" not in learning_report.page(whole, findings.results(whole, {}))
+    (name, *_) = GAIN
+    part = Found(FORM, {"gain": {name: GAIN[name][:1]}})
+    page = learning_report.page(part, findings.results(part, {}))
+    assert f"of that part alone: gain 1 of {part.counts()['gain'][1]}.**" in page
+
+
 def test_every_learning_target_is_of_an_experiment_and_has_a_figure():
     assert {target.part for target in LEARNING} == set(trials.EXPERIMENTS)
     assert len({(target.part, target.figure) for target in LEARNING}) == len(LEARNING)
