@@ -11,8 +11,8 @@ from typing import Any
 
 from adapters import disk
 from benchmarks.workload import BUILD, ROOT
+from feedback.probes import KINDS
 
-KINDS = ("kindness", "refusals", "honesty", "capability")
 TEMPLATE = ROOT / "benchmarks" / "harm_page.md"
 
 

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 
 from benchmarks.harm import Finding
-from benchmarks.harm_report import KINDS, page
+from benchmarks.harm_report import page
+from feedback.probes import KINDS
 from service.course import Estimate
 
 FINE, WORSE = Estimate(-1.0, -4.0, 2.0), Estimate(-4.0, -6.5, -1.4)
