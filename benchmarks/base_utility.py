@@ -16,6 +16,7 @@ from benchmarks.results import write
 from benchmarks.tastes import NOBODY, TABLE, USERS, User, takes_part
 from benchmarks.trials import FULL, held_out_prompts, rated_prompts
 from benchmarks.workload import ROOT
+from feedback.round import RoundConfig
 
 SEED = 77
 
@@ -37,7 +38,7 @@ def measured(user: User, texts: Sequence[str]) -> dict[str, Any]:
 def main() -> int:
     """Measure all; 1 where a taste lies outside, which is then to be replaced."""
     prompts = [*rated_prompts(), *held_out_prompts(FULL)]
-    texts = [answer.text for answer in Desk(FULL.tokens).answers(prompts, SEED)]
+    texts = [answer.text for answer in Desk(RoundConfig(answer_tokens=FULL.tokens)).answers(prompts, SEED)]
     table = {user.taste.name: measured(user, texts) for user in USERS.values() if user is not NOBODY}
     write(TABLE, {"answers": len(texts), "tokens": FULL.tokens, "seed": SEED, "tastes": table})
     for name, line in table.items():

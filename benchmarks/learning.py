@@ -25,6 +25,7 @@ from benchmarks.serving import Service, served
 from benchmarks.student import NoRound
 from benchmarks.trials import EXPERIMENTS, FULL, OVER_HTTP, QUICK, TUNING, Form, Trial, plan
 from benchmarks.workload import ROOT
+from feedback.round import RoundConfig
 from service.operator import CallFailed
 
 Run = Callable[[Trial], dict[str, Any]]
@@ -67,7 +68,7 @@ def prove(form: Form, wanted: Sequence[str]) -> int:
             for trial in chatting:
                 clock.run(trial, lambda trial: _with_a_new_user(service, trial, form))
     if others := [trial for trial in todo if trial.experiment not in OVER_HTTP]:
-        desk = Desk(form.tokens)
+        desk = Desk(RoundConfig(answer_tokens=form.tokens))
         for trial in others:
             clock.run(trial, lambda trial: baselines.run(trial, desk, form))
     for file in learning_report.make(form, clock.failures):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from adapters.adapter import Adapter
-from adapters.model import ModelConfig, load
+from adapters.model import BaseModel, ModelConfig, load
 from benchmarks import workload
 from feedback.reward import Answers
 from feedback.rollouts import Prompt, Rollout, Sampler, features, rated
@@ -33,11 +33,11 @@ class Rated:
 
 
 class Desk:
-    """`tokens`: an answer's length."""
+    """`model`: the embedded one by default."""
 
-    def __init__(self, tokens: int) -> None:
-        self.config = RoundConfig(answer_tokens=tokens)
-        self.model = load(ModelConfig(), workload.MODELS, report=lambda _: None)
+    def __init__(self, config: RoundConfig, model: BaseModel | None = None) -> None:
+        self.config = config
+        self.model = model or load(ModelConfig(), workload.MODELS, report=lambda _: None)
         self.shape = self.model.lora_shape(self.config.rank, self.config.alpha)
         self._sampler = Sampler(self.model, self.shape, self.config.rows, stop=lambda: None)
         self.base = cache(self._base)

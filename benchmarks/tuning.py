@@ -67,7 +67,7 @@ class Person:
         return [mark(self.taste, p, a.text, a.ended, 0).score for p, a in zip(asked, answers, strict=True)]
 
 
-def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int]) -> Iterator[dict[str, Any]]:
+def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int], cold: bool) -> Iterator[dict[str, Any]]:
     """After so many thumbs a round, and what came of it."""
     harm = Harm()
     with tempfile.TemporaryDirectory() as folder:
@@ -78,10 +78,11 @@ def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int]) -> Iterato
         for count in thumbs:
             head = store.head("person")
             active = store.load("person", head.active) if head.active else None
+            start = 0 if cold else head.active
             person.rate(count - len(person.examples), active)
             path = list[Progress]()
             made = run_round(
-                desk.model, store, "person", person.examples, start=head.active, seed=seed * 1000 + count,
+                desk.model, store, "person", person.examples, start=start, seed=seed * 1000 + count,
                 config=desk.config, harm=harm, report=path.append, stop=lambda: None,
             )  # fmt: skip
             after = fmean(person.exam(made.adapter))
@@ -117,16 +118,17 @@ def main() -> int:
     words.add_argument("--tastes", nargs="+", default=[user.taste.name for user in TUNING])
     words.add_argument("--thumbs", nargs="+", type=int, default=[16, 32, 48])
     words.add_argument("--seeds", nargs="+", type=int, default=[1])
+    words.add_argument("--tokens", type=int, default=FULL.tokens, help="an answer's length")
+    words.add_argument("--cold", action="store_true", help="every round begins at the base model")
     given = words.parse_args()
     if wrong := set(given.tastes) - {user.taste.name for user in TUNING}:
         words.error(f"not for tuning: {', '.join(sorted(wrong))}")
-    desk = Desk(FULL.tokens)
-    desk.config = changed(desk.config, given.settings)
+    desk = Desk(changed(RoundConfig(answer_tokens=given.tokens), given.settings))
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / f"{'_'.join(given.settings) or 'as-it-is'}.jsonl").open("a") as file:
         for seed in given.seeds:
             for name in given.tastes:
-                for made in learn(desk, USERS[name].taste, seed, given.thumbs):
+                for made in learn(desk, USERS[name].taste, seed, given.thumbs, given.cold):
                     print(json.dumps(made), file=file, flush=True)
                     print(
                         f"{name:18} seed {seed} {made['thumbs']:3} thumbs  gain {made['gain']:+.2f}"

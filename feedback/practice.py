@@ -28,6 +28,7 @@ from feedback.round import Round, RoundConfig
 
 LESSONS = 2  # corrections that a step learns from
 SHORTER = 0.5  # of an update's length, once one has led out of the budget
+TRIES = 3  # updates that have led out of it end the practising
 TOLD = 32  # newest corrections whose log-probability is told, for to score more takes time
 
 
@@ -78,7 +79,8 @@ def practise(
 
     Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn. An
     update that led out of the budget is taken back and tried again half as long (the backtracking line search of
-    Schulman et al. 2015, appendix C); so are those that follow.
+    Schulman et al. 2015, appendix C); so are those that follow, and the third ends the practising. Where the parent
+    itself lies outside, as new prompts may show, no update may lead farther.
     """
     steps = round.config.iterations + 1
     round.metrics |= _known(round, learner, "before")
@@ -86,11 +88,12 @@ def practise(
     drawn = rollout(round, learner, parent, climbed, base, 0)
     round.metrics |= drawn.metrics
     inside = Inside.of(learner, round)
+    taken_back = 0
     for number in range(1, steps):
         round.begin(f"practising, {number + 1} of {steps}")
         round.metrics |= improve(round, learner, drawn)
         after = rollout(round, learner, parent, climbed, base, number)
-        if _inside_budget(after.metrics, round.config):
+        if _spent(after.metrics, round.config) <= max(1.0, _spent(drawn.metrics, round.config)):
             drawn = after
             round.metrics |= drawn.metrics
             inside = Inside.of(learner, round)
@@ -98,6 +101,10 @@ def practise(
             inside.restore(learner, round)
             learner.shorten(SHORTER)
             round.metrics["taken_back_kl"] = after.metrics["kl"]
+            taken_back += 1
+            if taken_back == TRIES:
+                round.skip(steps - 1 - number)
+                break
     round.metrics |= _known(round, learner, "after")
     return inside.adapter
 
@@ -116,12 +123,13 @@ def measure(
     round.metrics |= drawn.metrics
 
 
-def _inside_budget(metrics: dict[str, float], config: RoundConfig) -> bool:
+def _spent(metrics: dict[str, float], config: RoundConfig) -> float:
+    """The share of the KL budget that is used up, by the limit that is nearest; above 1 outside."""
     limits = config.gate
-    return (
-        metrics["kl"] <= limits.lifetime_kl
-        and metrics["kl_parent"] <= limits.version_kl
-        and metrics["kl_per_token"] <= limits.token_kl
+    return max(
+        metrics["kl"] / limits.lifetime_kl,
+        metrics["kl_parent"] / limits.version_kl,
+        metrics["kl_per_token"] / limits.token_kl,
     )
 
 

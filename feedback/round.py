@@ -122,6 +122,10 @@ class Round:
         self._report(Progress(self._step, self.config.iterations + 4, stage, dict(self.metrics)))
         self._step += 1
 
+    def skip(self, steps: int) -> None:
+        """So many steps will not be gone."""
+        self._step += steps
+
     def sampling(self, purpose: int) -> Sampling:
         """Untouched draws with seeds of their own for each purpose of the round."""
         return Sampling(seed=(self.seed + 1) * 1_000_003 + purpose * 10_007)

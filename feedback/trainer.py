@@ -6,6 +6,7 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
 
     read      features of the rated answers; the reward model that is climbed, and the judge's, which knows more thumbs
     base      the base model's own answers to the same prompts: what every reward is relative to
+    begin     from the version that answers now; from the base model again where this person would like that better
     practise  k times: update → sample → measure the KL; an update that leaves its budget is tried again, shorter
               (practice.py)
     judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py); one
@@ -79,15 +80,14 @@ def run_round(
     report: Report,
     stop: Stop,
 ) -> Candidate:
-    """A candidate that began from version `start`, with the gate's verdict on it.
+    """A candidate that began from version `start`, with the gate's verdict on it; or from the base model (`parent` 0),
+    just as with a `start` of 0, where this person would like the base's answers better than that version's.
 
     `harm`: the classifier and the probes, which hold for everybody. `stop` is called between tokens and minibatches and
     raises to abandon the round. Raises what the store raises.
     """
     began = time.monotonic()
     round = Round(model, config, harm, seed, examples, report, stop)
-    parent = store.load(uid, start) if start else None
-    learner = _learner(round, parent, store.learner(uid, start) if start else None)
 
     round.begin("reading the thumbs")
     thumbs = [rated(model, e.messages, e.answer, e.ended) for e in examples]
@@ -99,11 +99,15 @@ def run_round(
     taste = read_taste(model, examples, read, base_read, config, stop)
     round.metrics |= taste.metrics
 
+    parent = store.load(uid, start) if start else None
+    rivals = Rivals.of(round, parent)
+    if parent and outgrown(taste.judge, rivals, config.gate, seed):
+        start, parent, rivals = 0, None, replace(rivals, now_read=rivals.base_read)
+    learner = _learner(round, parent, store.learner(uid, start) if start else None)
     begun = learner.policy.adapter()
     candidate = practise(round, learner, parent, taste.climbed, base_read)
 
     round.begin("judging the candidate")
-    rivals = Rivals.of(round, parent)
     verdict = judge(round, taste.judge, candidate, rivals)
     if verdict.too_far:
         round.metrics["held_whole"] = [check.name for check in verdict.checks if not check.passed]
@@ -121,6 +125,13 @@ def run_round(
         gate=verdict.to_json(),
         seed=seed,
     )
+
+
+def outgrown(judging: RewardModel, rivals: Rivals, config: gate.GateConfig, seed: int) -> bool:
+    """Whether this person would surely like the base's answers better than those of the version that answers now, as
+    after a turn of the taste: the way from there leads back through the base, and uses up what KL there is."""
+    worse = -judging.liking(rivals.now_read, rivals.base_read)
+    return gate.lower_bound(worse, config.confidence, torch.Generator().manual_seed(seed)) > 0
 
 
 def _learner(round: Round, parent: Adapter | None, kept: Kept | None) -> Learner:

@@ -192,17 +192,66 @@ def test_an_update_that_left_the_budget_is_tried_again_half_as_long(model, store
     """Else the round would be lost: its first update leaves the budget, and nothing would have been learnt."""
     narrow = dataclasses.replace(
         CONFIG, iterations=6, gate=GateConfig(prompts=4, lifetime_kl=0.1, version_kl=0.1),
-        ppo=dataclasses.replace(CONFIG.ppo, learning_rate=0.01),
+        ppo=dataclasses.replace(CONFIG.ppo, learning_rate=0.002),
     )  # fmt: skip
     path = []
     candidate = learn(model, store, config=narrow, report=path.append)
-    assert [p.stage for p in path if "practising" in p.stage] == [
-        f"practising, {n} of 7" for n in range(1, 8)
-    ]
     after_the_first = next(p for p in path if p.stage == "practising, 3 of 7")
     assert after_the_first.metrics["taken_back_kl"] > 0.1, "or the test shows nothing"
     assert after_the_first.metrics["kl"] == 0
     assert 0 < candidate.metrics["kl"] <= 0.1
+
+
+def test_practising_ends_with_the_third_update_that_left_the_budget(model, store):
+    none = dataclasses.replace(
+        CONFIG, iterations=6, gate=GateConfig(prompts=4, lifetime_kl=1e-9, version_kl=1e-9)
+    )
+    path = []
+    candidate = learn(model, store, config=none, report=path.append)
+    assert [p.stage for p in path if "practising" in p.stage] == [
+        f"practising, {n} of 7" for n in range(1, 5)
+    ]
+    assert candidate.metrics["kl"] == 0, "and nothing of them is left"
+    assert (path[-1].step, path[-1].steps) == (9, 10), "progress ends at its end all the same"
+
+
+def test_a_parent_beyond_the_budget_may_come_nearer_but_goes_no_farther(model, store):
+    """New prompts may show that it lies there, and the way back must be open."""
+    far = learn(model, store)
+    strict = dataclasses.replace(
+        CONFIG, iterations=3, gate=GateConfig(prompts=4, lifetime_kl=far.metrics["kl"] / 10)
+    )
+
+    def from_there(kl_coef):
+        kept = dataclasses.replace(far, gate={"passed": True}, learner_meta={"kl": {"coef": kl_coef}})
+        number = store.publish(UID, kept, store.head(UID).epoch)
+        path = []
+        candidate = learn(model, store, start=number, config=strict, report=path.append)
+        first = next(p.metrics["kl"] for p in path if "kl" in p.metrics)
+        return candidate.metrics["kl"] / first
+
+    assert from_there(kl_coef=100.0) < 0.9
+    assert from_there(kl_coef=1e-6) <= 1
+
+
+def turned():
+    """The same answers as in `examples`, then twice as many thumbs that say the opposite of theirs."""
+    return examples() + [
+        dataclasses.replace(each, message_id=f"t{n}{each.message_id}", rating=-each.rating)
+        for n in range(2)
+        for each in examples()
+    ]
+
+
+def test_what_was_learnt_for_a_taste_that_turned_is_not_where_a_round_begins(model, store):
+    """And what begins at the base model again is by every bit what begins there anyhow."""
+    first = learn(model, store)
+    store.publish(UID, dataclasses.replace(first, gate={"passed": True}), store.head(UID).epoch)
+    steady, after = learn(model, store, start=1, seed=8), learn(model, store, start=1, seed=8, given=turned())
+    assert (steady.parent, after.parent) == (1, 0)
+    anyhow = learn(model, store, seed=8, given=turned())
+    assert all(torch.equal(x, y) for x, y in zip(matrices(after), matrices(anyhow), strict=True))
+    assert after.gate == anyhow.gate
 
 
 def test_prompts_of_gate_and_practice_are_apart_and_the_persons_own_come_first():
