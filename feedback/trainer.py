@@ -9,8 +9,8 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
     begin     from the version that answers now; from the base model again where this person would like that better
     practise  k times: update → sample → measure the KL; an update that leaves its budget is tried again, shorter
               (practice.py)
-    judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py); one
-              that goes too far is judged once more with less of it (Wortsman et al. 2022, Ramé et al. 2024)
+    judge     candidate against the version whose place it would take, on prompts that no rollout began from (gate.py);
+              one that goes too far is judged once more with less of it (Wortsman et al. 2022, Ramé et al. 2024)
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Taste:
 @dataclass(frozen=True)
 class Rivals:
     """Whom a candidate has to beat on the gate's prompts: the base model's answers and their features, and the features
-    of the version's that it began from."""
+    of the answers of the version whose place it would take."""
 
     base: list[Rollout]
     base_read: Answers
@@ -80,8 +80,9 @@ def run_round(
     report: Report,
     stop: Stop,
 ) -> Candidate:
-    """A candidate that began from version `start`, with the gate's verdict on it; or from the base model (`parent` 0),
-    just as with a `start` of 0, where this person would like the base's answers better than that version's.
+    """A candidate to take the place of version `start`, with the gate's verdict on it.
+
+    It began from that version, or from the base model (`began_anew`) where this person would like that better.
 
     `harm`: the classifier and the probes, which hold for everybody. `stop` is called between tokens and minibatches and
     raises to abandon the round. Raises what the store raises.
@@ -99,11 +100,12 @@ def run_round(
     taste = read_taste(model, examples, read, base_read, config, stop)
     round.metrics |= taste.metrics
 
-    parent = store.load(uid, start) if start else None
-    rivals = Rivals.of(round, parent)
-    if parent and outgrown(taste.judge, rivals, config.gate, seed):
-        start, parent, rivals = 0, None, replace(rivals, now_read=rivals.base_read)
-    learner = _learner(round, parent, store.learner(uid, start) if start else None)
+    now = store.load(uid, start) if start else None
+    rivals = Rivals.of(round, now)
+    anew = now is not None and outgrown(taste.judge, rivals, config.gate, seed)
+    round.metrics["began_anew"] = anew
+    parent, kept = (None, None) if anew or now is None else (now, store.learner(uid, start))
+    learner = _learner(round, parent, kept)
     begun = learner.policy.adapter()
     candidate = practise(round, learner, parent, taste.climbed, base_read)
 
@@ -129,7 +131,7 @@ def run_round(
 
 def outgrown(judging: RewardModel, rivals: Rivals, config: gate.GateConfig, seed: int) -> bool:
     """Whether this person would surely like the base's answers better than those of the version that answers now, as
-    after a turn of the taste: the way from there leads back through the base, and uses up what KL there is."""
+    after a turn of the taste: from there the way leads back through the base, along the edge of the KL budget."""
     worse = -judging.liking(rivals.now_read, rivals.base_read)
     return gate.lower_bound(worse, config.confidence, torch.Generator().manual_seed(seed)) > 0
 

@@ -244,14 +244,15 @@ def turned():
 
 
 def test_what_was_learnt_for_a_taste_that_turned_is_not_where_a_round_begins(model, store):
-    """And what begins at the base model again is by every bit what begins there anyhow."""
+    """What begins at the base model again is by every bit what begins there anyhow; only its rival is another."""
     first = learn(model, store)
     store.publish(UID, dataclasses.replace(first, gate={"passed": True}), store.head(UID).epoch)
     steady, after = learn(model, store, start=1, seed=8), learn(model, store, start=1, seed=8, given=turned())
-    assert (steady.parent, after.parent) == (1, 0)
+    assert (steady.metrics["began_anew"], after.metrics["began_anew"]) == (False, True)
     anyhow = learn(model, store, seed=8, given=turned())
     assert all(torch.equal(x, y) for x, y in zip(matrices(after), matrices(anyhow), strict=True))
-    assert after.gate == anyhow.gate
+    assert (after.parent, anyhow.parent) == (1, 0)
+    assert after.metrics["reward_before"] < 0 == anyhow.metrics["reward_before"]
 
 
 def test_prompts_of_gate_and_practice_are_apart_and_the_persons_own_come_first():
