@@ -80,6 +80,10 @@ class Adapter:
             },
         )
 
+    def silent(self) -> Adapter:
+        """Every B at nothing: it answers as the base model does, and training can go on from it."""
+        return Adapter(self.shape, {path: (a, torch.zeros_like(b)) for path, (a, b) in self.weights.items()})
+
     def check(self) -> None:
         """Raises `BadAdapter` if a matrix is missing, has another shape, or holds a number no model can use."""
         _same_names(set(self.weights), set(self.shape.modules), "module")

@@ -6,11 +6,11 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
 
     read      features of the rated answers; the reward model that is climbed, and the judge's, which knows more thumbs
     base      the base model's own answers to the same prompts: what every reward is relative to
-    begin     from the version that answers now; from the base model again where this person would like that better
+    begin     from the version that answers now; with a step back to the base where this person would like that better
     practise  k times: update → sample → measure the KL; an update that leaves its budget is tried again, shorter
               (practice.py)
-    judge     candidate against the version whose place it would take, on prompts that no rollout began from (gate.py);
-              one that goes too far is judged once more with less of it (Wortsman et al. 2022, Ramé et al. 2024)
+    judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py); one
+              that goes too far is judged once more with less of it (Wortsman et al. 2022, Ramé et al. 2024)
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Taste:
 @dataclass(frozen=True)
 class Rivals:
     """Whom a candidate has to beat on the gate's prompts: the base model's answers and their features, and the features
-    of the answers of the version whose place it would take."""
+    of the version's that it began from."""
 
     base: list[Rollout]
     base_read: Answers
@@ -80,9 +80,7 @@ def run_round(
     report: Report,
     stop: Stop,
 ) -> Candidate:
-    """A candidate to take the place of version `start`, with the gate's verdict on it.
-
-    It began from that version, or from the base model (`began_anew`) where this person would like that better.
+    """A candidate that began from version `start`, with the gate's verdict on it.
 
     `harm`: the classifier and the probes, which hold for everybody. `stop` is called between tokens and minibatches and
     raises to abandon the round. Raises what the store raises.
@@ -100,12 +98,13 @@ def run_round(
     taste = read_taste(model, examples, read, base_read, config, stop)
     round.metrics |= taste.metrics
 
-    now = store.load(uid, start) if start else None
-    rivals = Rivals.of(round, now)
-    anew = now is not None and outgrown(taste.judge, rivals, config.gate, seed)
-    round.metrics["began_anew"] = anew
-    parent, kept = (None, None) if anew or now is None else (now, store.learner(uid, start))
-    learner = _learner(round, parent, kept)
+    parent = store.load(uid, start) if start else None
+    rivals = Rivals.of(round, parent)
+    learner = _learner(round, parent, store.learner(uid, start) if start else None)
+    round.metrics["stepped_back"] = parent is not None and outgrown(taste.judge, rivals, config.gate, seed)
+    if round.metrics["stepped_back"]:
+        learner.policy.load(learner.policy.adapter().silent())
+        parent = None  # from here on it is the base that the candidate moves away from
     begun = learner.policy.adapter()
     candidate = practise(round, learner, parent, taste.climbed, base_read)
 

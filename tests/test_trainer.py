@@ -18,7 +18,7 @@ from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
 from feedback.rollouts import Prompt, Sampler, features, rated
 from feedback.round import Example, Round, RoundConfig, split_prompts
-from feedback.trainer import LESS, change, read_taste, run_round
+from feedback.trainer import LESS, Rivals, change, outgrown, read_taste, run_round
 from tests.probes import FEW
 from tests.tiny import tiny_model
 
@@ -243,16 +243,31 @@ def turned():
     ]
 
 
-def test_what_was_learnt_for_a_taste_that_turned_is_not_where_a_round_begins(model, store):
-    """What begins at the base model again is by every bit what begins there anyhow; only its rival is another."""
+@pytest.mark.parametrize(("given", "so"), [(examples(), False), (turned(), True)])
+def test_a_version_is_outgrown_where_the_bases_answers_would_surely_be_liked_better(model, given, so):
+    def read(answer):
+        return features(model, [rated(model, e.messages, answer, True) for e in examples(8)])
+
+    now, base = read("Yes! Go on!"), read("Well, it depends on this.")
+    thumbs = features(model, [rated(model, e.messages, e.answer, e.ended) for e in given])
+    judging = read_taste(model, given, thumbs, base, CONFIG, lambda: None).judge
+    assert outgrown(judging, Rivals([], base, now), CONFIG.gate, seed=1) is so
+    assert not outgrown(judging, Rivals([], base, base), CONFIG.gate, seed=1)
+
+
+def test_after_a_turn_of_the_taste_a_round_steps_back_to_the_base_model(model, store):
+    """With all that it goes on learning with, and the version that answers for its rival."""
     first = learn(model, store)
     store.publish(UID, dataclasses.replace(first, gate={"passed": True}), store.head(UID).epoch)
-    steady, after = learn(model, store, start=1, seed=8), learn(model, store, start=1, seed=8, given=turned())
-    assert (steady.metrics["began_anew"], after.metrics["began_anew"]) == (False, True)
-    anyhow = learn(model, store, seed=8, given=turned())
-    assert all(torch.equal(x, y) for x, y in zip(matrices(after), matrices(anyhow), strict=True))
-    assert (after.parent, anyhow.parent) == (1, 0)
-    assert after.metrics["reward_before"] < 0 == anyhow.metrics["reward_before"]
+    for given, back in ((examples(), False), (turned(), True)):
+        path = []
+        made = learn(model, store, start=1, seed=8, given=given, report=path.append)
+        kl = [p.metrics["kl"] for p in path if "kl" in p.metrics]
+        assert made.metrics["stepped_back"] is back
+        assert (kl[0] < 1e-6) is back
+        assert made.metrics["kl"] > 1e-6, "and learns from there"
+        assert made.parent == 1
+    assert made.metrics["reward_before"] < 0, "the rival is the version, not the base"
 
 
 def test_prompts_of_gate_and_practice_are_apart_and_the_persons_own_come_first():
