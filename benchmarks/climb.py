@@ -54,6 +54,7 @@ SETTINGS = (
     Setting("attention alone", layers=ATTENTION),
     Setting("MLP alone", layers=MLP),
     Setting("upper half of the layers", layers=UPPER),
+    Setting("half the learning rate", ("ppo.learning_rate=7.5e-4",)),
     Setting("two epochs", ("ppo.epochs=2", "iterations=5")),
     Setting("16 answers an update", ("rollouts=16", "iterations=14")),
     Setting("64 answers an update", ("rollouts=64", "rows=32", "iterations=3")),

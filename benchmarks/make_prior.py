@@ -204,7 +204,7 @@ def foretold(tried: Prior, x: Tensor, up: Tensor) -> float:
             slip = torch.rand(thumbs, generator=generator) < FLIPPED
             sign = torch.where(slip, -1.0, 1.0).double() * (2 * person[rated].double() - 1)
             given = Thumbs(x[rated], sign, torch.zeros(thumbs))
-            now = believe(given, tried.covariances(), tried.share.double(), config.flips, config.turn)
+            now = believe(given, tried.covariances(), tried.share.double(), config.flips, config.hazard)
             gained.append(float(_log_chance(now, x[others], 2 * person[others].double() - 1).mean()))
     return sum(gained) / len(gained)
 

@@ -47,11 +47,11 @@ class Thumbs:
     order: Tensor
 
 
-def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ...], turn: float) -> Belief:
+def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ...], hazard: float) -> Belief:
     """The average of all hypotheses, as one Gaussian of the same mean and covariance.
 
     `kinds` (G, W, W): the prior covariances, with their probabilities `share` (G,); `flips`: rates of slips, equally
-    likely before; `turn`: how likely it was that the taste would turn at all, between 0 and 1.
+    likely before; `hazard`: how likely it is at each thumb that the taste turns there, between 0 and 1.
     """
     now = _spans(thumbs.order)  # (K + 1, N), the first without a turn
     spans = torch.cat([now, ~now[1:]])
@@ -64,8 +64,12 @@ def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ..
     evidence = torch.cat(evidences)
     likely = share.log().repeat_interleave(len(flips)) - math.log(len(flips))
     joint = evidence.view(len(spans), pairs) + likely
-    before = joint[len(now) :].logsumexp(dim=1) + math.log(turn) - math.log(max(1, len(now) - 1))  # (K,)
-    stayed = torch.full((1,), math.log1p(-turn), dtype=torch.double)
+    steady = (1 + _newest(thumbs.order)) * math.log1p(
+        -hazard
+    )  # nats; among the turns none is likelier than another
+    turned = math.log(-math.expm1(steady)) - math.log(max(1, len(now) - 1))
+    before = joint[len(now) :].logsumexp(dim=1) + turned  # (K,)
+    stayed = torch.full((1,), steady, dtype=torch.double)
     weight = (joint[: len(now)] + torch.cat([stayed, before])[:, None]).flatten().softmax(dim=0)
     means, covariances = torch.cat([f.mean for f in fits]), torch.cat([f.covariance for f in fits])
     return _merged(means[: len(weight)], covariances[: len(weight)], weight)
@@ -142,13 +146,17 @@ class _Seen:
 
 def _spans(order: Tensor) -> Tensor:
     """(K + 1, N) bool: which thumbs speak of the taste as it is now, if it never turned, and for each possible turn."""
-    newest = int(order.max()) if len(order) else 0
+    newest = _newest(order)
     spans = [torch.ones(len(order), dtype=torch.bool)]
     for age in AGES:
         after = order > newest - age
         if LEAST <= int(after.sum()) <= len(order) - LEAST:
             spans.append(after)
     return torch.stack(spans)
+
+
+def _newest(order: Tensor) -> int:
+    return int(order.max()) if len(order) else 0
 
 
 def _merged(means: Tensor, covariances: Tensor, weight: Tensor) -> Belief:

@@ -43,7 +43,7 @@ class RewardConfig:
     state_std: float = 0.25  # > 0
     bias_std: float = 1.5  # > 0
     flips: tuple[float, ...] = (0.02, 0.1, 0.25)  # shares of thumbs that may be slips, 0 to 0.5: averaged
-    turn: float = 0.1  # chance that the taste has turned at some time, between 0 and 1
+    hazard: float = 0.007  # chance at each thumb that the taste turns there, between 0 and 1
     spread: float = 0.5  # of Laplace's deviations, > 0: whole ones doubt what holds (docs/log.md)
     caution: float = 0.5  # c: standard deviations taken off the reward, ≥ 0
     curiosity: float = 1.0  # standard deviations added instead, after thumbs down alone, ≥ 0
@@ -198,7 +198,7 @@ def fit(
     features = scale.features(answers).double()
     x = torch.cat([features, torch.ones(len(answers), 1, dtype=torch.double)], dim=1)  # (N, F + 1)
     thumbs = Thumbs(x, up.double() * 2 - 1, torch.arange(len(up)) if order is None else order)
-    now = believe(thumbs, prior.covariances(), prior.share.double(), config.flips, config.turn)
+    now = believe(thumbs, prior.covariances(), prior.share.double(), config.flips, config.hazard)
     only_down = len(up) > 0 and not bool(up.any())
     return RewardModel(
         scale,
