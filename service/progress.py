@@ -57,6 +57,8 @@ def gained(metrics: dict[str, Any]) -> str:
     if low is None or high is None:
         return "its gain was not measured"
     interval = f"its held-out reward changed by {low:+.2f} to {high:+.2f} (95 % interval)"
+    if metrics.get("stepped_back"):
+        interval += "; your taste seems to have turned, so it began again at the base model"
     if low > 0:
         return f"better: {interval}"
     return f"worse: {interval}" if high < 0 else f"too early to tell: {interval}"
