@@ -48,13 +48,6 @@ def streak(teacher: Teacher, thumbs: int, _: Trial) -> Record:
     return {"accepted": accepted, "base accepted": base, **teacher.record()}
 
 
-def long(teacher: Teacher, thumbs: int, _: Trial) -> Record:
-    """Round after round; what it answers meanwhile is the measurement."""
-    for _number in range(thumbs // STEP):
-        teacher.teach(STEP)
-    return teacher.record()
-
-
 def turned(teacher: Teacher, thumbs: int, trial: Trial) -> Record:
     """Half of the thumbs by one taste, half by its opposite; all exams are marked by the second."""
     first, second = teacher.taste, USERS[TURNS[trial.taste]].taste
@@ -87,5 +80,5 @@ def _plain(marked: list[Marked]) -> list[Record]:
 
 
 _HOW: dict[str, Callable[[Teacher, int, Trial], Record]] = {
-    "gain": gain, "streak": streak, "long": long, "turned": turned, "random": random,
+    "long": gain, "gain": gain, "streak": streak, "turned": turned, "random": random,
 }  # fmt: skip

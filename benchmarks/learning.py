@@ -52,7 +52,7 @@ def main() -> int:
 
 def prove(form: Form, wanted: Sequence[str]) -> int:
     """What is missing, then the report; 1 if a trial failed."""
-    todo = [trial for trial in plan(form, wanted) if not trial.file(form).exists()]
+    todo = [trial for trial in plan(form, wanted) if trial.record(form) is None]
     print(
         f"The {form.name} form: {len(form.tastes)} tastes, seeds {form.seeds}, answers of {form.tokens} tokens,"
         f" {form.held_out} held-out prompts; {len(todo)} trials to run."
@@ -99,6 +99,8 @@ class Clock:
     def run(self, trial: Trial, how: Run) -> None:
         began = time.monotonic()
         self._todo.remove(trial)
+        if trial.record(self._form) is not None:
+            return  # of a longer one that has ended meanwhile
         name = f"{trial.experiment}, {trial.taste}, seed {trial.seed}"
         try:
             record = how(trial)

@@ -3,9 +3,9 @@
 Knows experiments, tastes and seeds by name. Does not know how a trial is run, nor what comes of it. A trial is one
 experiment with one taste and one seed; its record is written when it ends, so that a run goes on where it was cut off.
 
-    gain       rounds of 16 thumbs, and after each an exam on prompts that are never rated
+    long       rounds of 16 thumbs up to 96, and after each an exam on prompts that are never rated
+    gain       the same up to 48 thumbs; what a trial of `long` began with is one
     streak     eight thumbs a round, as the service begins rounds by itself, until three answers in a row are accepted
-    long       96 thumbs, and whether it stays learnt
     turned     a taste that turns into its opposite half-way
     random     thumbs without a taste
     prompted, best-of-4, kto   the baselines, on the thumbs that a trial of `gain` has given
@@ -30,7 +30,7 @@ MORE_PROMPTS = ROOT / "benchmarks" / "prompts.txt"
 STEP = 16  # thumbs a round, but in `streak`
 STREAK_STEP = 8  # the service's own (round_new)
 COMPARED = 32  # thumbs at which the baselines stand beside ours
-OVER_HTTP = ("gain", "streak", "long", "turned", "random")
+OVER_HTTP = ("long", "gain", "streak", "turned", "random")
 BASELINES = ("prompted", "best-of-4", "kto")
 EXPERIMENTS = (*OVER_HTTP, *BASELINES, "auroc")
 TWO_SEEDS = ("long", "turned")
@@ -84,9 +84,21 @@ class Trial:
         return FOLDER / form.name / self.experiment / f"{self.taste}-{self.seed}.json"
 
     def record(self, form: Form) -> dict[str, Any] | None:
-        """What came of it; None while it has not ended."""
+        """What came of it; None while it has not ended. `long` of the same taste and seed began like `gain`."""
         file = self.file(form)
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        if file.exists():
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return found
+        if self.experiment == "gain" and (longer := Trial("long", self.taste, self.seed).record(form)):
+            return _beginning(longer, form.thumbs["gain"])
+        return None
+
+
+def _beginning(longer: dict[str, Any], thumbs: int) -> dict[str, Any]:
+    """What a trial was after so many thumbs."""
+    exams = {given: exam for given, exam in longer["exams"].items() if int(given) <= thumbs}
+    rounds = [each for each in longer["rounds"] if each["metrics"].get("thumbs", 0) <= thumbs]
+    return {**longer, "exams": exams, "thumbs": longer["thumbs"][:thumbs], "rounds": rounds}
 
 
 def plan(form: Form, experiments: Sequence[str] = EXPERIMENTS) -> list[Trial]:

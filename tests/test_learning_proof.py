@@ -129,6 +129,22 @@ def test_a_trial_that_has_ended_is_not_run_again_and_one_that_failed_is(folder, 
     assert kept["exams"] == {} and kept["date"] and kept["commit"]
 
 
+def test_what_a_long_trial_began_with_is_a_trial_of_gain(folder):
+    long, gain = Trial("long", "quick-start", 1), Trial("gain", "quick-start", 1)
+    exams = {str(given): exam(given / 100) for given in (0, 16, 32, 48)}
+    rounds = [ended("published") | {"metrics": {"thumbs": given}} for given in (16, 32, 48)]
+    long.file(FORM).parent.mkdir(parents=True)
+    long.file(FORM).write_text(
+        json.dumps({"exams": exams, "thumbs": chatted("n" * 48), "rounds": rounds, "seconds": 9.0})
+    )
+    began = gain.record(FORM)
+    assert began["exams"].keys() == {"0", "16", "32"} and len(began["thumbs"]) == 32
+    assert [each["metrics"]["thumbs"] for each in began["rounds"]] == [16, 32]
+    assert Trial("gain", "second-person", 1).record(FORM) is None
+    clock = learning.Clock(FORM, [gain])
+    clock.run(gain, lambda _: pytest.fail("it is there already"))
+
+
 def test_what_is_left_is_foretold_from_what_others_took(folder):
     todo = plan(FORM, ["gain", "random"])
     trials_file = todo[0].file(FORM)
