@@ -83,6 +83,11 @@ def failures(found: Found, results: Mapping[str, Result]) -> str:
         lines.append(f"- Collapsed: {collapsed}.")
     if never := results["streak"].figures.get("never"):
         lines.append(f"- Never three accepted in a row: {never:.0f} runs.")
+    if read := results["auroc"].raw.get("tastes"):
+        told = ", ".join(
+            f"{name} {area:.2f}" for name, area in sorted(read.items(), key=lambda each: each[1])
+        )
+        lines.append(f"- The reward model's AUROC after the most thumbs, the least understood first: {told}.")
     for name, result in results.items():
         lines += [f"- {name}: {why}." for why in result.left_out.values()]
     return "\n".join([*lines, *_least(found, results["gain"])])

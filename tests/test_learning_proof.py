@@ -231,6 +231,15 @@ def test_the_page_shows_targets_misses_and_what_went_wrong():
     assert "commits: `c1`." in page and "{" not in page
 
 
+def test_the_page_names_the_tastes_that_are_least_understood():
+    areas = {"thumbs": {"40": {"noise-free": 0.6, "noisy": 0.5}}, "oracle": 0.9}
+    better = {"thumbs": {"40": {"noise-free": 0.9, "noisy": 0.5}}, "oracle": 0.9}
+    found = Found(FORM, {"auroc": {name: [{"seed": 1, "commit": "c1"} | each] for name, each in
+                                   zip(NAMES, (better, areas), strict=True)}})  # fmt: skip
+    told = "least understood first: quick-start 0.60, second-person 0.90."
+    assert told in learning_report.page(found, findings.results(found, {}))
+
+
 def test_a_hit_of_a_part_of_the_trials_is_said_to_be_one():
     whole = Found(FORM, {"gain": GAIN})
     assert "Only a part has run" not in learning_report.page(whole, findings.results(whole, {}))
