@@ -138,6 +138,7 @@ def test_what_a_long_trial_began_with_is_a_trial_of_gain(folder):
         json.dumps({"exams": exams, "thumbs": chatted("n" * 48), "rounds": rounds, "seconds": 9.0})
     )
     began = gain.record(FORM)
+    assert began is not None
     assert began["exams"].keys() == {"0", "16", "32"} and len(began["thumbs"]) == 32
     assert [each["metrics"]["thumbs"] for each in began["rounds"]] == [16, 32]
     assert Trial("gain", "second-person", 1).record(FORM) is None
