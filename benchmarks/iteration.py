@@ -16,17 +16,14 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from adapters.adapter import Adapter
 from adapters.model import ModelConfig, load
 from benchmarks import lesson, workload
 from benchmarks.contender import answering
 from benchmarks.plain_ppo import VARIANTS, PlainLoop, Took
 from benchmarks.results import Figures, Result, Say
-from feedback.credit import critic_inputs
-from feedback.learner import Learner
-from feedback.ppo import KLController
 from feedback.practice import improve, rollout
 from feedback.rollouts import Prompt
+from feedback.trainer import begin_learner
 from service.settings import Settings, part_environment
 
 LENGTHS = (64, Settings().max_tokens)
@@ -65,11 +62,8 @@ def ours(tokens: int) -> list[Took]:
     """An iteration as a round runs it, warmed by a short answer as the plain loop is."""
     model = load(ModelConfig(), workload.MODELS, report=lambda _: None)
     ready = lesson.prepare(model, tokens)
-    round, config = ready.round, ready.round.config
-    learner = Learner(
-        model, Adapter.fresh(round.shape, round.generator), critic_inputs(config.reward), config.ppo,
-        KLController(config.kl_coef, config.kl_target, config.kl_horizon), round.generator,
-    )  # fmt: skip
+    round = ready.round
+    learner = begin_learner(round)
     round.sampler.sample([Prompt([{"role": "user", "content": "Hi"}], WARM_TOKENS)], None, round.sampling(9))
     began = time.perf_counter()
     drawn = rollout(round, learner, None, ready.climbed, ready.base, 0)

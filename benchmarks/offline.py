@@ -55,7 +55,10 @@ class Desk:
 
     def taste(self, thumbs: Sequence[Rated], base: Answers) -> Read:
         """What a round would read from these thumbs, none of them kept for the judge."""
-        examples = [self.example(number, thumb) for number, thumb in enumerate(thumbs)]
+        return self.reading([self.example(number, thumb) for number, thumb in enumerate(thumbs)], base)
+
+    def reading(self, examples: Sequence[Example], base: Answers) -> Read:
+        """What a round reads from these examples."""
         seen = self.read([rated(self.model, e.messages, e.answer, e.ended) for e in examples])
         return read_taste(self.model, examples, seen, base, self.config, lambda: None)
 

@@ -112,18 +112,23 @@ def changed(config: RoundConfig, settings: Sequence[str]) -> RoundConfig:
     return config
 
 
+def for_tuning(words: argparse.ArgumentParser) -> argparse.Namespace:
+    """What was asked for, with the tastes and seeds to run; ends where a taste is not one that tuning may look at."""
+    allowed = [user.taste.name for user in TUNING]
+    words.add_argument(
+        "--tastes", nargs="+", choices=allowed, default=allowed, metavar="taste", help=", ".join(allowed)
+    )
+    words.add_argument("--seeds", nargs="+", type=int, default=[1])
+    return words.parse_args()
+
+
 def main() -> int:
     words = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__)
     words.add_argument("settings", nargs="*", help="name=value of RoundConfig, or part.name=value")
-    words.add_argument("--tastes", nargs="+", default=[user.taste.name for user in TUNING])
     words.add_argument("--thumbs", nargs="+", type=int, default=[16, 32, 48])
-    words.add_argument("--seeds", nargs="+", type=int, default=[1])
-    words.add_argument("--tokens", type=int, default=FULL.tokens, help="an answer's length")
     words.add_argument("--cold", action="store_true", help="every round begins at the base model")
-    given = words.parse_args()
-    if wrong := set(given.tastes) - {user.taste.name for user in TUNING}:
-        words.error(f"not for tuning: {', '.join(sorted(wrong))}")
-    desk = Desk(changed(RoundConfig(answer_tokens=given.tokens), given.settings))
+    given = for_tuning(words)
+    desk = Desk(changed(RoundConfig(answer_tokens=FULL.tokens), given.settings))
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / f"{'_'.join(given.settings) or 'as-it-is'}.jsonl").open("a") as file:
         for seed in given.seeds:

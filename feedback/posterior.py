@@ -64,9 +64,8 @@ def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ..
     evidence = torch.cat(evidences)
     likely = share.log().repeat_interleave(len(flips)) - math.log(len(flips))
     joint = evidence.view(len(spans), pairs) + likely
-    steady = (1 + _newest(thumbs.order)) * math.log1p(
-        -hazard
-    )  # nats; among the turns none is likelier than another
+    # in nats; among the turns none is likelier than another
+    steady = (1 + _newest(thumbs.order)) * math.log1p(-hazard)
     turned = math.log(-math.expm1(steady)) - math.log(max(1, len(now) - 1))
     before = joint[len(now) :].logsumexp(dim=1) + turned  # (K,)
     stayed = torch.full((1,), steady, dtype=torch.double)

@@ -100,11 +100,11 @@ def run_round(
 
     parent = store.load(uid, start) if start else None
     rivals = Rivals.of(round, parent)
-    learner = _learner(round, parent, store.learner(uid, start) if start else None)
-    round.metrics["stepped_back"] = parent is not None and outgrown(taste.judge, rivals, config.gate, seed)
-    if round.metrics["stepped_back"]:
-        learner.policy.load(learner.policy.adapter().silent())
+    learner = begin_learner(round, parent, store.learner(uid, start) if start else None)
+    if parent and outgrown(taste.judge, rivals, config.gate, seed):
+        learner.policy.load(parent.silent())
         parent = None  # from here on it is the base that the candidate moves away from
+    round.metrics["stepped_back"] = bool(start) and parent is None
     begun = learner.policy.adapter()
     candidate = practise(round, learner, parent, taste.climbed, base_read)
 
@@ -135,7 +135,7 @@ def outgrown(judging: RewardModel, rivals: Rivals, config: gate.GateConfig, seed
     return gate.lower_bound(worse, config.confidence, torch.Generator().manual_seed(seed)) > 0
 
 
-def _learner(round: Round, parent: Adapter | None, kept: Kept | None) -> Learner:
+def begin_learner(round: Round, parent: Adapter | None = None, kept: Kept | None = None) -> Learner:
     """The parent with its own optimiser, critic and KL state; fresh from the base model (None) or an import."""
     config = round.config
     adapter = parent or Adapter.fresh(round.shape, round.generator)
