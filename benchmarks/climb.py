@@ -52,6 +52,8 @@ SETTINGS = (
     Setting("two epochs", ("ppo.epochs=2", "iterations=5")),
     Setting("16 answers an update", ("rollouts=16", "iterations=14")),
     Setting("64 answers an update", ("rollouts=64", "rows=32", "iterations=3")),
+    Setting("KL target of 6 nats", ("kl_target=6.0",)),
+    Setting("KL target of 24 nats", ("kl_target=24.0",)),
 )
 
 

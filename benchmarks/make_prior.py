@@ -118,20 +118,18 @@ class Factors:
 
 def _summaries(x: Tensor, up: Tensor) -> tuple[Factors, float]:
     """Each person's thumbs on all answers as a Gaussian factor; and the deviation of people's biases."""
-    broad = torch.full((x.shape[1],), BROAD**2, dtype=torch.double)
-    broad[-1] = BROAD_BIAS**2
+    broad = torch.full((x.shape[1],), BROAD, dtype=torch.double)
+    broad[-1] = BROAD_BIAS
     means, covariances = [], []
     for some in up.double().split(TOGETHER):
-        wide = torch.diag(1 / broad).expand(len(some), -1, -1)
-        counted, slips = torch.ones_like(some), torch.full((len(some),), SLIPS, dtype=torch.double)
-        found, _ = laplace(x, 2 * some - 1, counted, slips, wide)
-        means.append(found.mean)
-        covariances.append(found.covariance)
+        found, _ = laplace(x * broad, 2 * some - 1, torch.full((len(some),), SLIPS, dtype=torch.double))
+        means.append(found.mean * broad)
+        covariances.append(found.covariance * broad[:, None] * broad)
     mean, covariance = torch.cat(means), torch.cat(covariances)
     bias = float((mean[:, -1] ** 2 + covariance[:, -1, -1]).mean().sqrt())
     known = torch.linalg.inv(covariance[:, :-1, :-1])
     pull = (known @ mean[:, :-1, None])[..., 0]
-    return Factors(known - torch.diag(1 / broad[:-1]), pull), bias
+    return Factors(known - torch.diag(broad[:-1] ** -2), pull), bias
 
 
 def _kinds(factors: Factors, families: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -204,7 +202,7 @@ def foretold(tried: Prior, x: Tensor, up: Tensor) -> float:
             slip = torch.rand(thumbs, generator=generator) < FLIPPED
             sign = torch.where(slip, -1.0, 1.0).double() * (2 * person[rated].double() - 1)
             given = Thumbs(x[rated], sign, torch.zeros(thumbs))
-            now = believe(given, tried.covariances(), tried.share.double(), config.flips, config.hazard)
+            now = believe(given, *tried.kinds(), config.flips, config.hazard)
             gained.append(float(_log_chance(now, x[others], 2 * person[others].double() - 1).mean()))
     return sum(gained) / len(gained)
 

@@ -16,7 +16,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -103,6 +103,7 @@ def variants(digest: str) -> dict[str, Fit]:
 
     return {
         "as it is": model(whole, True, 1, 1),
+        "no kinds of one feature": model(replace(whole, single=0.0), True, 1, 1),
         "no shared prior": model(alone, True, 1, 1),
         "no hidden states": model(whole, True, 1, 0),
         "no style": model(whole, True, 0, 1),

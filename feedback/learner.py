@@ -66,6 +66,12 @@ class Learner:
         """From now on each of the policy's steps is this share as long; another round begins with whole ones."""
         self.optimiser.param_groups[0]["lr"] *= share
 
+    def step_back(self) -> None:
+        """The policy answers as the base model again, and what drove it away (its moments) is forgotten."""
+        self.policy.load(self.policy.adapter().silent())
+        for factor in self.policy.parameters():
+            self.optimiser.state.pop(factor, None)
+
     def tensors(self) -> dict[str, Tensor]:
         """Critic and optimiser moments, by name."""
         out = {f"critic.{name}": tensor for name, tensor in self.critic.state_dict().items()}
@@ -102,7 +108,7 @@ def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         kind, _, rest = name.partition(".")
         if kind == "optimiser":
             number, _, field = rest.partition(".")
-            moments.setdefault(int(number), {})[field] = tensor
+            moments.setdefault(int(number), {})[field] = tensor.clone()  # which the optimiser moves in place
     return moments
 
 

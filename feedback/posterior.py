@@ -25,6 +25,8 @@ STEPS = 100  # of scoring; it is over after some ten
 TOLERANCE = 1e-6  # nats that a step still gains
 HALVINGS = 8
 TOGETHER = 64  # hypotheses at once, for a thousand thumbs take memory
+FORGOTTEN = 1e-6  # of all probability: a hypothesis below is not averaged
+JITTER = 1e-9  # of the mean variance
 LEAST = 4  # thumbs on either side of a turn
 AGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # thumbs ago at which a turn is looked for
 
@@ -54,36 +56,73 @@ def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ..
     likely before; `hazard`: how likely it is at each thumb that the taste turns there, between 0 and 1.
     """
     now = _spans(thumbs.order)  # (K + 1, N), the first without a turn
-    spans = torch.cat([now, ~now[1:]])
-    pairs = len(kinds) * len(flips)
-    precision = torch.linalg.inv(kinds).repeat_interleave(len(flips), dim=0).repeat(len(spans), 1, 1)
-    flip = torch.tensor(flips, dtype=torch.double).repeat(len(spans) * len(kinds))
-    counted = spans.double().repeat_interleave(pairs, dim=0)  # (J, N)
-    hypotheses = zip(counted.split(TOGETHER), flip.split(TOGETHER), precision.split(TOGETHER), strict=True)
-    fits, evidences = zip(*(laplace(thumbs.x, thumbs.sign, *each) for each in hypotheses), strict=True)
-    evidence = torch.cat(evidences)
-    likely = share.log().repeat_interleave(len(flips)) - math.log(len(flips))
-    joint = evidence.view(len(spans), pairs) + likely
+    fits = [_Fit.of(thumbs, span, kinds, flips) for span in now]
+    likely = (share.log() - math.log(len(flips))).repeat_interleave(len(flips))  # (J,)
     # in nats; among the turns none is likelier than another
     steady = (1 + _newest(thumbs.order)) * math.log1p(-hazard)
     turned = math.log(-math.expm1(steady)) - math.log(max(1, len(now) - 1))
-    before = joint[len(now) :].logsumexp(dim=1) + turned  # (K,)
-    stayed = torch.full((1,), steady, dtype=torch.double)
-    weight = (joint[: len(now)] + torch.cat([stayed, before])[:, None]).flatten().softmax(dim=0)
-    means, covariances = torch.cat([f.mean for f in fits]), torch.cat([f.covariance for f in fits])
-    return _merged(means[: len(weight)], covariances[: len(weight)], weight)
+    earlier = [_Fit.of(thumbs, ~span, kinds, flips).evidence for span in now[1:]]
+    before = [steady, *(float((likely + each).logsumexp(dim=0)) + turned for each in earlier)]
+    joint = torch.stack([likely + fit.evidence + then for fit, then in zip(fits, before, strict=True)])
+    weight = joint.flatten().softmax(dim=0).view_as(joint)
+    counted = weight > FORGOTTEN
+    beliefs = [fit.belief(each) for fit, each in zip(fits, counted, strict=True)]
+    means, covariances = (
+        torch.cat([belief.mean for belief in beliefs]),
+        torch.cat([belief.covariance for belief in beliefs]),
+    )
+    return _merged(means, covariances, weight[counted] / weight[counted].sum())
 
 
-def laplace(
-    x: Tensor, sign: Tensor, counted: Tensor, flip: Tensor, precision: Tensor
-) -> tuple[Belief, Tensor]:
+@dataclass(frozen=True)
+class _Fit:
+    """All J = G·E hypotheses of one span of thumbs, kinds outermost, in as few coordinates as the thumbs tell apart.
+
+    A kind's weights are w = T v, v ~ N(0, 1), plus what no thumb tells of. With n ≥ W thumbs T is the root of the
+    kind's covariance C. With fewer, v has n numbers: K = X C Xᵀ = R Rᵀ, T = C Xᵀ R⁻ᵀ, and R has the thumbs' inputs, as
+    in a Gaussian process (Rasmussen & Williams 2006, §2.1). `back` (G, W, r): T; `own`: what is believed of v.
+    """
+
+    kinds: Tensor
+    back: Tensor
+    own: Belief
+    evidence: Tensor
+
+    @staticmethod
+    def of(thumbs: Thumbs, span: Tensor, kinds: Tensor, flips: tuple[float, ...]) -> _Fit:
+        x, sign = thumbs.x[span], thumbs.sign[span]
+        if 0 < len(x) < x.shape[1]:
+            seen = x @ kinds  # (G, n, W)
+            alike = seen @ x.T
+            variance = alike.diagonal(dim1=1, dim2=2)
+            variance += JITTER * variance.mean(dim=1, keepdim=True)  # for two answers may be the same
+            inputs = torch.linalg.cholesky(alike)
+            back = torch.linalg.solve_triangular(inputs, seen, upper=False).mT
+        else:
+            back = torch.linalg.cholesky(kinds)
+            inputs = x @ back
+        kind = torch.arange(len(kinds)).repeat_interleave(len(flips)).split(TOGETHER)
+        flip = torch.tensor(flips, dtype=torch.double).repeat(len(kinds)).split(TOGETHER)
+        fits = [laplace(inputs[some], sign, rate) for some, rate in zip(kind, flip, strict=True)]
+        own = Belief(torch.cat([fit.mean for fit, _ in fits]), torch.cat([fit.covariance for fit, _ in fits]))
+        return _Fit(kinds, back, own, torch.cat([evidence for _, evidence in fits]))
+
+    def belief(self, counted: Tensor) -> Belief:
+        """Of the weights themselves, (·, W), under the hypotheses that are counted (J,)."""
+        which = counted.nonzero()[:, 0]
+        kind = which // (len(self.evidence) // len(self.kinds))
+        back = self.back[kind]
+        known = torch.eye(back.shape[2], dtype=torch.double) - self.own.covariance[which]
+        return Belief(_times(back, self.own.mean[which]), self.kinds[kind] - back @ known @ back.mT)
+
+
+def laplace(x: Tensor, sign: Tensor, flip: Tensor) -> tuple[Belief, Tensor]:
     """For J hypotheses the posterior's mode (J, W) and covariance (J, W, W), and the logarithm of the evidence (J,).
 
-    `x` (N, W), `sign` (N,) or (J, N), `counted` (J, N): how much each thumb counts; `flip` (J,); `precision` (J, W, W)
-    of the prior, whose mean is 0. All float64.
+    `x` (N, W) or (J, N, W), `sign` (N,) or (J, N), `flip` (J,). The weights' prior is N(0, 1). All float64.
     """
-    weights = torch.zeros(len(counted), x.shape[1], dtype=torch.double)
-    seen = _Seen(x, sign, counted, flip[:, None], precision)
+    weights = torch.zeros(len(flip), x.shape[-1], dtype=torch.double)
+    seen = _Seen(x, sign, flip[:, None])
     height = seen.height(weights)
     for _ in range(STEPS):
         root = torch.linalg.cholesky(seen.hessian(weights))
@@ -93,8 +132,7 @@ def laplace(
         if float((height - before).max()) < TOLERANCE:
             break
     root = torch.linalg.cholesky(seen.hessian(weights))
-    evidence = height + _half_log_det(torch.linalg.cholesky(precision)) - _half_log_det(root)
-    return Belief(weights, torch.cholesky_inverse(root)), evidence
+    return Belief(weights, torch.cholesky_inverse(root)), height - _half_log_det(root)
 
 
 @dataclass(frozen=True)
@@ -103,27 +141,26 @@ class _Seen:
 
     x: Tensor
     sign: Tensor
-    counted: Tensor
     flip: Tensor
-    precision: Tensor
 
     def height(self, weights: Tensor) -> Tensor:
         """(J,)"""
-        chance = self.flip + (1 - 2 * self.flip) * torch.sigmoid(self.sign * (weights @ self.x.T))
-        prior = (weights * _times(self.precision, weights)).sum(1) / 2
-        return (self.counted * chance.clamp_min(1e-300).log()).sum(1) - prior
+        chance = self.flip + (1 - 2 * self.flip) * torch.sigmoid(self.sign * _times(self.x, weights))
+        return chance.clamp_min(1e-300).log().sum(1) - weights.square().sum(1) / 2
 
     def slope(self, weights: Tensor) -> Tensor:
         """(J, W)"""
         agreed, change = self._chances(weights)
-        pull = self.counted * self.sign * change / agreed.clamp_min(1e-300)  # (J, N)
-        return pull @ self.x - _times(self.precision, weights)
+        pull = self.sign * change / agreed.clamp_min(1e-300)  # (J, N)
+        return _times(self.x.mT, pull) - weights
 
     def hessian(self, weights: Tensor) -> Tensor:
         """(J, W, W): Fisher's information and the prior's precision; positive definite."""
         agreed, change = self._chances(weights)
-        information = self.counted * change**2 / (agreed * (1 - agreed)).clamp_min(1e-300)  # (J, N)
-        return (information[:, None, :] * self.x.T) @ self.x + self.precision
+        information = change**2 / (agreed * (1 - agreed)).clamp_min(1e-300)  # (J, N)
+        return (information[:, None, :] * self.x.mT) @ self.x + torch.eye(
+            self.x.shape[-1], dtype=torch.double
+        )
 
     def climb(self, weights: Tensor, step: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Along the step as far as it goes up, half as far where it goes down; and the height there."""
@@ -139,7 +176,7 @@ class _Seen:
 
     def _chances(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """(J, N) each: that the thumb is as it is, and how that changes with w·x towards it."""
-        likes = torch.sigmoid(self.sign * (weights @ self.x.T))
+        likes = torch.sigmoid(self.sign * _times(self.x, weights))
         return self.flip + (1 - 2 * self.flip) * likes, (1 - 2 * self.flip) * likes * (1 - likes)
 
 

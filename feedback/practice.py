@@ -206,7 +206,7 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
 
 
 def _by_word(round: Round, learner: Learner) -> Callable[[], Tensor] | None:
-    """β times the cross-entropy a token of LESSONS corrections, others at each call; None where there are none.
+    """γ times the cross-entropy a token of LESSONS corrections, others at each call; None where there are none.
 
     The last term of Ouyang et al. 2022, eq. 2, with this person's corrections in the place of pretraining text. What it
     moves counts in the KL like any other step: `target_kl` ends the update, and the budget takes it back.

@@ -9,6 +9,10 @@ with a low-rank basis B that people share, as in LoRe (Bose et al. 2025, "LoRe: 
 Modeling") and PReF (Shenfeld et al. 2025, "Language Model Personalization via Reward Factorization"), and what is
 left to a person alone, s. The mean is 0: what most simulated people happened to like is nobody's wish.
 
+A Gaussian over many features believes that each of them matters a little. Many tastes hang on one alone, and strongly;
+so for each feature of style there is a kind whose weight may be large and the others' hardly anything (a spike and a
+slab: Mitchell & Beauchamp 1988; George & McCulloch 1993). Which feature that is, the thumbs say.
+
 For a weight to mean the same with everybody, a feature's unit is the same for everybody: the deviation of each style
 feature, and a fixed projection of the base model's hidden states. The projection belongs to one base model. With
 another, or once style.py has other features than the file, that part begins from a diagonal prior instead.
@@ -34,13 +38,16 @@ from feedback.style import FEATURES
 log = logging.getLogger(__name__)
 
 FILE = "prior.safetensors"
+SINGLE_STD = 5.0  # of the weight of a feature that a taste hangs on, log-odds a deviation of it
+BESIDE = 0.3  # of everybody's deviations, of the other weights of such a taste
 
 
 @dataclass(frozen=True)
 class Prior:
     """`share` (G,) how common each kind is; `basis` (G, F, R), `rest` (G, F) deviations; `bias` a deviation.
 
-    `unit` (S,) and `projection` (D, C) are None where each person's answers give them instead.
+    `unit` (S,) and `projection` (D, C) are None where each person's answers give them instead. `single`: how common
+    tastes are that hang on one feature, all together.
     """
 
     share: Tensor
@@ -49,6 +56,7 @@ class Prior:
     bias: float
     unit: Tensor | None
     projection: Tensor | None
+    single: float = 0.6
 
     def covariances(self) -> Tensor:
         """(G, F + 1, F + 1) of the weights and, last, the bias; float64."""
@@ -58,6 +66,17 @@ class Prior:
         out[:, :-1, :-1] = basis @ basis.mT + torch.diag_embed(self.rest.double() ** 2)
         out[:, -1, -1] = self.bias**2
         return out
+
+    def kinds(self) -> tuple[Tensor, Tensor]:
+        """All kinds, those of one feature of style last: covariances (G + S, F + 1, F + 1), and how common (G + S,)."""
+        common, share = self.covariances(), self.share.double()
+        beside = BESIDE**2 * (share[:, None, None] * common).sum(0)
+        beside[-1, -1] = self.bias**2
+        single = beside.repeat(len(FEATURES), 1, 1)
+        each = range(len(FEATURES))
+        single[each, each, each] += SINGLE_STD**2
+        shares = torch.full((len(single),), self.single / len(single), dtype=torch.double)
+        return torch.cat([common, single]), torch.cat([(1 - self.single) * share, shares])
 
 
 @dataclass(frozen=True)

@@ -177,9 +177,11 @@ class Ratings:
         return {feedback.message_id: feedback for feedback in found}
 
     def standing(self, uid: str) -> list[Feedback]:
-        """All that rounds learn from, in the order in which the messages were first rated."""
+        """All that rounds learn from, in the order in which it was said: what was changed counts as said then, so that
+        who rates old answers anew after a turn of their taste is believed."""
         ids = [str(message_id) for message_id in self._store.zrange(keys.rated(uid), 0, -1)]
-        return [feedback for feedback in self.of(uid, ids).values() if feedback.stands]
+        stand = [feedback for feedback in self.of(uid, ids).values() if feedback.stands]
+        return sorted(stand, key=lambda feedback: feedback.updated)
 
     def history(self, uid: str) -> list[dict[str, Any]]:
         """Every revision of every rating as JSON, by message in the order of first ratings."""

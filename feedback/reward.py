@@ -11,7 +11,8 @@ An answer is worth the log-odds that this person likes it more than the base mod
 & Terry 1952), at a lower confidence bound, so that PPO is not paid for going where nobody has judged (Coste et al. 2023
 use an ensemble's spread alike), and averaged over what is not known of the weights (MacKay 1992, "moderated outputs"):
     r(x) = (m − c·s) / √(1 + π s² / 8),   m = wᵀΔ, s² = Δᵀ S Δ,   Δ = φ(x) − φ(base's answer)
-S is Laplace's covariance with half of its deviations, for whole ones were measured to doubt too much (docs/log.md).
+S is Laplace's covariance with half of its deviations, for of answers whole ones were measured to doubt too much
+(docs/log.md); of a single weight, which a person is told, nothing was measured, and the whole deviation stands.
 However far an answer goes in a direction, it is paid no more than the direction is certain; without the root, the
 farthest answer would be the best one, sure or not. With nothing but thumbs down, staying near what was judged is what
 the person does not want: then the bound is the upper one, so that the next answers are different ones and their thumbs
@@ -138,18 +139,21 @@ def _own_directions(centred: Tensor, wanted: int) -> Tensor:
 class RewardModel:
     """The posterior over weights: `mean` (F,) and `covariance` (F, F), the bias integrated out.
 
-    `caution`: deviations that are taken off the reward; negative, and so added, after thumbs down alone.
+    `spread`: of an answer's deviation, how much is believed. `caution`: deviations that are taken off the reward;
+    negative, and so added, after thumbs down alone.
     """
 
     scale: Scale
     mean: Tensor
     covariance: Tensor
+    spread: float
     caution: float
 
     def worth(self, answers: Answers, base: Answers) -> tuple[Tensor, Tensor]:
         """How much better answers are than the base's, log-odds of a thumb up: mean and deviation (N,)."""
         delta = self.scale.features(answers) - self.scale.features(base)
-        return delta @ self.mean, ((delta @ self.covariance) * delta).sum(1).clamp_min(0).sqrt()
+        deviation = ((delta @ self.covariance) * delta).sum(1).clamp_min(0).sqrt()
+        return delta @ self.mean, self.spread * deviation
 
     def liking(self, answers: Answers, base: Answers, caution: float = 0.0) -> Tensor:
         """(N,) the log-odds that answers are liked more than the base's; see the module. `caution`: c."""
@@ -198,12 +202,13 @@ def fit(
     features = scale.features(answers).double()
     x = torch.cat([features, torch.ones(len(answers), 1, dtype=torch.double)], dim=1)  # (N, F + 1)
     thumbs = Thumbs(x, up.double() * 2 - 1, torch.arange(len(up)) if order is None else order)
-    now = believe(thumbs, prior.covariances(), prior.share.double(), config.flips, config.hazard)
+    now = believe(thumbs, *prior.kinds(), config.flips, config.hazard)
     only_down = len(up) > 0 and not bool(up.any())
     return RewardModel(
         scale,
         now.mean[:-1].float(),
-        (config.spread**2 * now.covariance[:-1, :-1]).float(),
+        now.covariance[:-1, :-1].float(),
+        config.spread,
         -config.curiosity if only_down else config.caution,
     )
 

@@ -102,7 +102,7 @@ def run_round(
     rivals = Rivals.of(round, parent)
     learner = begin_learner(round, parent, store.learner(uid, start) if start else None)
     if parent and outgrown(taste.judge, rivals, config.gate, seed):
-        learner.policy.load(parent.silent())
+        learner.step_back()
         parent = None  # from here on it is the base that the candidate moves away from
     round.metrics["stepped_back"] = bool(start) and parent is None
     begun = learner.policy.adapter()

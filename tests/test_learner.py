@@ -7,7 +7,7 @@ import torch
 
 from adapters.adapter import Adapter
 from adapters.model import ModelConfig, load
-from adapters.policy import Sequences
+from adapters.policy import Sequences, score_base
 from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
 from tests.tiny import tiny_model
@@ -48,6 +48,38 @@ def test_a_kept_state_is_taken_up(model):
     assert after.kl.coef == 0.5
     assert after.tensors().keys() == tensors.keys()
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in after.tensors().items())
+
+
+def test_a_kept_state_stays_as_it_is_however_often_it_is_taken_up(model):
+    """An update that is taken back twice is the second time still the state from before the first."""
+    tensors, meta = kept(learner(model))
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    after = learner(model)
+    for _ in range(2):
+        after.resume((tensors, meta))
+        assert all(torch.equal(tensor, before[name]) for name, tensor in after.tensors().items())
+        step(after)
+    assert not torch.equal(after.tensors()["optimiser.1.exp_avg"], before["optimiser.1.exp_avg"]), "it moved"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors.items())
+
+
+def test_a_step_back_is_to_the_base_model_and_without_the_push_away_from_it(model):
+    back = learner(model)
+    for _ in range(2):  # a B of nothing gives A no gradient
+        step(back)
+    sequences = Sequences.of(SEQUENCES, back.policy.model.device)
+    base = score_base(back.policy.model, sequences).logprobs
+    assert not torch.equal(back.policy.score(sequences).logprobs, base)
+    before = back.tensors()
+    back.step_back()
+    assert torch.equal(back.policy.score(sequences).logprobs.detach(), base)
+    of_critic = {name for name in before if name.startswith("critic")}
+    factors = len(back.policy.parameters())
+    of_critic |= {
+        f"optimiser.{factors + n}.{field}" for n in range(4) for field in ("exp_avg", "exp_avg_sq", "step")
+    }
+    assert back.tensors().keys() == of_critic
+    assert all(torch.equal(tensor, before[name]) for name, tensor in back.tensors().items())
 
 
 def test_a_critic_of_another_shape_begins_fresh_and_the_policys_moments_go_on(model, caplog):

@@ -16,10 +16,9 @@ def thumbs(x, sign, order=None):
     return Thumbs(x, sign, torch.arange(len(sign)) if order is None else order)
 
 
-def fitted(x, sign, flip, precision=1.0):
+def fitted(x, sign, flip):
     given = thumbs(x, sign)
-    counted = torch.ones(1, len(sign), dtype=torch.double)
-    return laplace(given.x, given.sign, counted, torch.tensor([flip], dtype=torch.double), ONE * precision)
+    return laplace(given.x, given.sign, torch.tensor([flip], dtype=torch.double))
 
 
 def on_a_grid(x, sign, flip):
@@ -55,8 +54,7 @@ def test_the_mode_is_a_mode():
     x = torch.randn(30, 4, generator=draw, dtype=torch.double)
     sign = torch.where(torch.rand(30, generator=draw) < 0.5, 1.0, -1.0).double()
     flip = torch.tensor([0.05, 0.3], dtype=torch.double)
-    precision = torch.eye(4, dtype=torch.double).expand(2, -1, -1)
-    belief, _ = laplace(x, sign, torch.ones(2, 30, dtype=torch.double), flip, precision)
+    belief, _ = laplace(x, sign, flip)
     for weights, rate in zip(belief.mean, flip, strict=True):
         w = weights.clone().requires_grad_()
         chance = rate + (1 - 2 * rate) * torch.sigmoid(sign * (x @ w))
@@ -66,15 +64,12 @@ def test_the_mode_is_a_mode():
 
 def test_many_hypotheses_at_once_are_each_by_itself():
     draw = torch.Generator().manual_seed(2)
-    x = torch.randn(12, 3, generator=draw, dtype=torch.double)
-    sign = torch.where(x[:, 0] > 0, 1.0, -1.0).double()
-    counted = torch.rand(5, 12, generator=draw, dtype=torch.double)
+    x = torch.randn(5, 12, 3, generator=draw, dtype=torch.double) * torch.arange(1, 6)[:, None, None]
+    sign = torch.where(x[0, :, 0] > 0, 1.0, -1.0).double()
     flip = torch.tensor([0.0, 0.05, 0.1, 0.2, 0.4], dtype=torch.double)
-    precision = torch.stack([torch.eye(3, dtype=torch.double) * k for k in range(1, 6)])
-    together, evidence = laplace(x, sign, counted, flip, precision)
+    together, evidence = laplace(x, sign, flip)
     for j in range(5):
-        one = slice(j, j + 1)
-        alone, likely = laplace(x, sign, counted[one], flip[one], precision[one])
+        alone, likely = laplace(x[j], sign, flip[j : j + 1])
         assert torch.allclose(alone.mean[0], together.mean[j], atol=1e-2)
         assert torch.allclose(alone.covariance[0], together.covariance[j], atol=1e-2)
         assert float(likely) == pytest.approx(float(evidence[j]), abs=1e-3)
@@ -87,6 +82,27 @@ def test_no_thumbs_leave_the_average_of_the_kinds():
     belief = believe(empty, kinds, share, (0.1, 0.2), 0.007)
     assert not belief.mean.any()
     assert torch.allclose(belief.covariance, 1.75 * torch.eye(2, dtype=torch.double))  # 0.75 · 1 + 0.25 · 4
+
+
+def test_fewer_thumbs_than_weights_are_counted_in_fewer_numbers_to_the_same_end():
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randn(6, 9, generator=draw, dtype=torch.double)
+    root = torch.randn(9, 9, generator=draw, dtype=torch.double)
+    kind = root @ root.T + torch.eye(9, dtype=torch.double)
+    sign = torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0, -1.0], dtype=torch.double)
+    short = believe(Thumbs(x, sign, torch.zeros(6)), kind[None], torch.ones(1).double(), (0.1,), 0.007)
+    whole = torch.linalg.cholesky(kind)
+    own, _ = laplace(x @ whole, sign, torch.tensor([0.1], dtype=torch.double))
+    assert torch.allclose(short.mean, whole @ own.mean[0], atol=1e-3)
+    assert torch.allclose(short.covariance, whole @ own.covariance[0] @ whole.T, atol=1e-3)
+
+
+def test_two_thumbs_on_the_same_answer_are_no_error():
+    x = torch.ones(2, 5, dtype=torch.double)
+    twice = Thumbs(x, torch.tensor([1.0, 1.0], dtype=torch.double), torch.arange(2))
+    belief = believe(twice, torch.eye(5, dtype=torch.double)[None], torch.ones(1).double(), (0.1,), 0.007)
+    assert float(belief.mean.min()) > 0
+    assert torch.allclose(belief.mean, belief.mean.mean().expand(5))
 
 
 def test_kinds_are_told_apart_by_the_thumbs():

@@ -33,7 +33,18 @@ def test_the_shipped_prior_reads_the_embedded_model(tmp_path):
 
 
 def test_the_shipped_covariances_are_positive_definite():
-    torch.linalg.cholesky(shipped()[0].covariances())
+    torch.linalg.cholesky(shipped()[0].kinds()[0])
+
+
+def test_each_feature_of_style_has_a_kind_that_hangs_on_it_alone():
+    covariances, share = ALONE.prior().kinds()
+    assert covariances.shape == (1 + S, S + 3 + 1, S + 3 + 1)
+    assert share.tolist() == pytest.approx([0.4] + [0.6 / S] * S)
+    third = covariances[1 + 2].diagonal().tolist()
+    beside = (prior.BESIDE * 0.8) ** 2
+    assert third[2] == pytest.approx(prior.SINGLE_STD**2 + beside)
+    assert third[:2] + third[3:S] == pytest.approx([beside] * (S - 1))
+    assert third[-1] == pytest.approx(1.5**2), "the bias is as uncertain as with everybody"
 
 
 def test_another_base_model_gets_the_style_part():

@@ -283,12 +283,16 @@ def test_a_withdrawal_holds_for_all_earlier_revisions_and_no_later_one(ratings, 
 # what is read
 
 
-def test_ratings_are_listed_in_the_order_of_first_ratings(ratings, ids, clock):
+def test_the_history_is_in_the_order_of_first_ratings_and_what_stands_in_that_of_the_last(
+    ratings, ids, clock
+):
     for id in (ids[2], ids[0], ids[1]):
         clock.now += 1
         ratings.put("ann", id, "up")
-    ratings.put("ann", ids[2], "down")
     assert [each.message_id for each in ratings.standing("ann")] == [ids[2], ids[0], ids[1]]
+    clock.now += 1
+    ratings.put("ann", ids[2], "down")
+    assert [each.message_id for each in ratings.standing("ann")] == [ids[0], ids[1], ids[2]]
     history = [(each["message_id"], each["revision"]) for each in ratings.history("ann")]
     assert history == [(ids[2], 1), (ids[2], 2), (ids[0], 1), (ids[1], 1)]
     assert set(ratings.of("ann", [ids[0], ids[5], ids[2]])) == {ids[0], ids[2]}

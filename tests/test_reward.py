@@ -1,10 +1,12 @@
 """The reward model: by hand, on made-up people, and where thumbs say little."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from feedback import prior
 from feedback.reward import Answers, RewardConfig, RewardModel, Scale, auroc, fit
 from feedback.style import FEATURES
 
@@ -27,8 +29,8 @@ def person(made, feature, flipped=0.0, seed=1):
 
 
 def model_of(made, up, config=CONFIG):
-    prior = config.alone.prior()
-    return fit(made, up, Scale.of(made, config, prior), config, prior)
+    alone = config.alone.prior()
+    return fit(made, up, Scale.of(made, config, alone), config, alone)
 
 
 def test_one_weight_and_one_thumb_by_hand():
@@ -37,23 +39,25 @@ def test_one_weight_and_one_thumb_by_hand():
     made = Answers(torch.zeros(1, S), torch.zeros(1, D))
     made.style[0, 2] = 1.0
     scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=3.0)
-    model = fit(made, torch.ones(1), scale, config, config.alone.prior())
+    model = fit(made, torch.ones(1), scale, config, replace(config.alone.prior(), single=0.0))
     w = float(model.mean[2])
     assert w == pytest.approx(0.4010581, abs=1e-6)  # σ(0.4010581) = 0.5989419 = 1 - w
     # Laplace: variance = 1 / (1 + σ(1 - σ)) = 1 / (1 + 0.2402100)
-    assert float(model.covariance[2, 2]) == pytest.approx(0.5**2 / 1.2402105, abs=1e-5), (
+    assert float(model.covariance[2, 2]) == pytest.approx(1 / 1.2402105, abs=1e-5)
+    base = Answers(torch.zeros(1, S), torch.zeros(1, D))
+    assert float(model.worth(made, base)[1]) == pytest.approx(0.5 / 1.2402105**0.5, abs=1e-5), (
         "half of its deviation"
     )
     assert float(model.mean.abs().sum()) == pytest.approx(w, abs=1e-6), "nothing else was said"
 
 
 def test_no_thumbs_give_the_prior():
+    of_one, beside = PRIOR.single / S * prior.SINGLE_STD**2, PRIOR.single * prior.BESIDE**2
+    variance = (1 - PRIOR.single + beside) * CONFIG.style_std**2 + of_one
     made = answers(20)
     model = fit(made.rows([]), torch.zeros(0), Scale.of(made, CONFIG, PRIOR), CONFIG, PRIOR)
     assert not model.mean.any()
-    assert model.covariance.diagonal()[:S].sqrt().tolist() == pytest.approx(
-        [CONFIG.spread * CONFIG.style_std] * S
-    )
+    assert model.covariance.diagonal()[:S].tolist() == pytest.approx([variance] * S)
     assert (model.reward(made, answers(20, seed=2)) < 0).all(), (
         "nothing is known, so nothing is better for sure"
     )
@@ -119,7 +123,7 @@ def test_farther_in_an_uncertain_direction_is_paid_no_more_than_it_is_certain():
     scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=1e6)
     mean, covariance = torch.zeros(S), torch.zeros(S, S)
     mean[2], covariance[2, 2] = 1.0, 4.0
-    model = RewardModel(scale, mean, covariance, caution=0.0)
+    model = RewardModel(scale, mean, covariance, spread=1.0, caution=0.0)
     base = Answers(torch.zeros(1, S), torch.zeros(1, D))
 
     def liked(x):
