@@ -258,7 +258,7 @@ def test_a_version_is_outgrown_where_the_bases_answers_would_surely_be_liked_bet
 
 
 def test_after_a_turn_of_the_taste_a_round_steps_back_to_the_base_model(model, store):
-    """With all that it goes on learning with, and the version that answers for its rival."""
+    """With its critic and KL coefficient, and the version that answers for its rival."""
     first = learn(model, store)
     store.publish(UID, dataclasses.replace(first, gate={"passed": True}), store.head(UID).epoch)
     for given, back in ((examples(), False), (turned(), True)):
