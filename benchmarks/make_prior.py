@@ -34,7 +34,7 @@ from benchmarks.prior_corpus import Corpus
 from benchmarks.results import Say
 from benchmarks.workload import ROOT
 from feedback import prior
-from feedback.posterior import Belief, Thumbs, believe, laplace
+from feedback.posterior import Belief, Gaussian, Thumbs, believe, laplace
 from feedback.prior import Prior
 from feedback.reward import RewardConfig, Scale
 from feedback.style import FEATURES
@@ -155,12 +155,12 @@ def _kinds(factors: Factors, families: Sequence[int]) -> tuple[Tensor, Tensor]:
     return share, covariance
 
 
-def under(factors: Factors, covariance: Tensor) -> tuple[Belief, Tensor]:
+def under(factors: Factors, covariance: Tensor) -> tuple[Gaussian, Tensor]:
     """Of each person, the weights if they come from this Gaussian, and how likely the thumbs are then (K,)."""
     root = torch.linalg.cholesky(factors.precision + torch.linalg.inv(covariance))
     mean = torch.cholesky_solve(factors.pull[:, :, None], root)[..., 0]
     spread = root.diagonal(dim1=1, dim2=2).log().sum(1) + torch.logdet(covariance) / 2  # ½ log |1 + ΣΛ|
-    return Belief(mean, torch.cholesky_inverse(root)), (factors.pull * mean).sum(1) / 2 - spread
+    return Gaussian(mean, torch.cholesky_inverse(root)), (factors.pull * mean).sum(1) / 2 - spread
 
 
 def _best(begun: Prior, covariance: Tensor, x: Tensor, up: Tensor, say: Say) -> Prior:
@@ -209,8 +209,9 @@ def foretold(tried: Prior, x: Tensor, up: Tensor) -> float:
 
 def _log_chance(now: Belief, x: Tensor, sign: Tensor) -> Tensor:
     """(N,) of these likes, the weights integrated out (MacKay 1992, eq. 10)."""
-    mean, variance = x @ now.mean, ((x @ now.covariance) * x).sum(1)
-    return torch.nn.functional.logsigmoid(sign * mean / (1 + math.pi * variance / 8).sqrt())
+    mean, variance = x @ now.mean.T, ((x @ now.covariance) * x).sum(2).T  # (N, H)
+    likely = torch.nn.functional.logsigmoid(sign[:, None] * mean / (1 + math.pi * variance / 8).sqrt())
+    return (likely + now.share.log()).logsumexp(dim=1)
 
 
 if __name__ == "__main__":

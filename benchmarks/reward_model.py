@@ -133,9 +133,10 @@ def _pairs(pool: Pool, model: RewardModel, generator: Generator) -> list[tuple[f
     x, base = torch.randint(len(pool.scores), (2, 2 * PAIRS), generator=generator)
     apart = (pool.scores[x] != pool.scores[base]).nonzero()[:PAIRS, 0]
     x, base = x[apart], base[apart]
-    worth, std = model.worth(pool.others.rows(x.tolist()), pool.others.rows(base.tolist()))
-    sure = torch.special.ndtr(worth / std.clamp_min(1e-9))
-    above = worth - RewardConfig().caution * std > 0
+    sides = pool.others.rows(x.tolist()), pool.others.rows(base.tolist())
+    worth, std = model.worth(*sides)
+    sure = torch.special.ndtr(worth / std.clamp_min(1e-9)) @ model.believed.share
+    above = model.liking(*sides, RewardConfig().caution) > 0
     better = pool.scores[x] > pool.scores[base]
     return list(zip(sure.tolist(), better.tolist(), above.tolist(), strict=True))
 

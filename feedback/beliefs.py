@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from statistics import NormalDist
 from typing import Any
 
 from feedback.style import FEATURES
@@ -23,15 +22,14 @@ STRENGTHS = ((math.log(1.5), "slightly"), (math.log(2.0), "clearly"), (math.inf,
 def likes(beliefs: Iterable[tuple[str, float, float]], thumbs: int) -> list[dict[str, Any]]:
     """What this person likes, strongest first, from RewardModel.beliefs after so many thumbs; [] where it is too early.
 
-    `certainty` is the posterior probability that the weight's sign is right: Φ(|mean| / deviation), for the posterior
-    is a Gaussian (reward.py). `weight` is in log-odds of a thumb up a standard deviation of the feature.
+    `certainty` is the posterior probability that the weight's sign is right. `weight` is in log-odds of a thumb up a
+    standard deviation of the feature.
     """
     if thumbs < LEAST_THUMBS:
         return []
     words = {feature.name: feature for feature in FEATURES}
     told = []
-    for name, weight, deviations in sorted(beliefs, key=lambda belief: -abs(belief[1])):
-        certainty = NormalDist().cdf(abs(deviations))
+    for name, weight, certainty in sorted(beliefs, key=lambda belief: -abs(belief[1])):
         if certainty >= SURE:
             what = words[name].more if weight > 0 else words[name].less
             strength = next(word for most, word in STRENGTHS if abs(weight) < most)

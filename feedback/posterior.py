@@ -6,16 +6,19 @@ A thumb is up with probability ε + (1 − 2ε) σ(w·x): the person likes the a
 A hypothesis says which kind of taste this is (which Gaussian the weights come from), how often the person slips, and
 since when the taste has been what it is. Each gets Laplace's approximation of its posterior and of its evidence
 (MacKay 1992, "The evidence framework applied to classification networks"; Bishop 2006, §4.4.1), with Fisher's
-information for the Hessian, which the slips would else make indefinite. The hypotheses are averaged by their evidence:
-thumbs that contradict each other speak for a high ε, and so for weak weights; a taste that has turned round speaks for
-a recent turn, before which thumbs count for nothing (Adams & MacKay 2007, "Bayesian online changepoint detection").
+information for the Hessian, which the slips would else make indefinite. By their evidence they are weighed, and within
+each kind averaged to one Gaussian: thumbs that contradict each other speak for a high ε, and so for weak weights; a
+taste that has turned round speaks for a recent turn, before which thumbs count for nothing (Adams & MacKay 2007,
+"Bayesian online changepoint detection").
 
 Shapes: N thumbs, W weights (features, then the bias), J hypotheses, G kinds, E rates of slips, K turns.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,18 +28,35 @@ STEPS = 100  # of scoring; it is over after some ten
 TOLERANCE = 1e-6  # nats that a step still gains
 HALVINGS = 8
 TOGETHER = 64  # hypotheses at once, for a thousand thumbs take memory
-FORGOTTEN = 1e-6  # of all probability: a hypothesis below is not averaged
+FORGOTTEN = 1e-4  # of all probability: a kind below is left out
 JITTER = 1e-9  # of the mean variance
 LEAST = 4  # thumbs on either side of a turn
 AGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # thumbs ago at which a turn is looked for
 
 
 @dataclass(frozen=True)
-class Belief:
-    """A Gaussian over weights: `mean` (..., W), `covariance` (..., W, W)."""
+class Gaussian:
+    """Over weights: `mean` (..., W), `covariance` (..., W, W)."""
 
     mean: Tensor
     covariance: Tensor
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A mixture of Gaussians over weights: `share` (H,), `mean` (H, W), `covariance` (H, W, W)."""
+
+    share: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+    @functools.cached_property
+    def whole(self) -> Gaussian:
+        """The one Gaussian of the same mean and covariance: what its parts differ in is uncertainty too."""
+        mean = self.share @ self.mean
+        apart = self.mean - mean
+        within = (self.share[:, None, None] * self.covariance).sum(0)
+        return Gaussian(mean, within + (self.share[:, None] * apart).T @ apart)
 
 
 @dataclass(frozen=True)
@@ -50,28 +70,28 @@ class Thumbs:
 
 
 def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ...], hazard: float) -> Belief:
-    """The average of all hypotheses, as one Gaussian of the same mean and covariance.
+    """What the thumbs leave of the kinds: for each that is still likely, the average of its hypotheses.
 
     `kinds` (G, W, W): the prior covariances, with their probabilities `share` (G,); `flips`: rates of slips, equally
     likely before; `hazard`: how likely it is at each thumb that the taste turns there, between 0 and 1.
     """
     now = _spans(thumbs.order)  # (K + 1, N), the first without a turn
     fits = [_Fit.of(thumbs, span, kinds, flips) for span in now]
-    likely = (share.log() - math.log(len(flips))).repeat_interleave(len(flips))  # (J,)
+    likely = (share.log() - math.log(len(flips)))[:, None]  # (G, 1)
     # in nats; among the turns none is likelier than another
     steady = (1 + _newest(thumbs.order)) * math.log1p(-hazard)
     turned = math.log(-math.expm1(steady)) - math.log(max(1, len(now) - 1))
     earlier = [_Fit.of(thumbs, ~span, kinds, flips).evidence for span in now[1:]]
-    before = [steady, *(float((likely + each).logsumexp(dim=0)) + turned for each in earlier)]
+    before = [steady, *(float((likely + each).logsumexp(dim=(0, 1))) + turned for each in earlier)]
     joint = torch.stack([likely + fit.evidence + then for fit, then in zip(fits, before, strict=True)])
-    weight = joint.flatten().softmax(dim=0).view_as(joint)
-    counted = weight > FORGOTTEN
-    beliefs = [fit.belief(each) for fit, each in zip(fits, counted, strict=True)]
-    means, covariances = (
-        torch.cat([belief.mean for belief in beliefs]),
-        torch.cat([belief.covariance for belief in beliefs]),
+    weight = joint.flatten().softmax(dim=0).view_as(joint)  # (K + 1, G, E)
+    left = weight.sum(dim=(0, 2))
+    of_kind = [_average(fits, weight, kind) for kind in (left > FORGOTTEN).nonzero()[:, 0].tolist()]
+    return Belief(
+        left[left > FORGOTTEN] / left[left > FORGOTTEN].sum(),
+        torch.stack([each.mean for each in of_kind]),
+        torch.stack([each.covariance for each in of_kind]),
     )
-    return _merged(means, covariances, weight[counted] / weight[counted].sum())
 
 
 @dataclass(frozen=True)
@@ -80,12 +100,13 @@ class _Fit:
 
     A kind's weights are w = T v, v ~ N(0, 1), plus what no thumb tells of. With n ≥ W thumbs T is the root of the
     kind's covariance C. With fewer, v has n numbers: K = X C Xᵀ = R Rᵀ, T = C Xᵀ R⁻ᵀ, and R has the thumbs' inputs, as
-    in a Gaussian process (Rasmussen & Williams 2006, §2.1). `back` (G, W, r): T; `own`: what is believed of v.
+    in a Gaussian process (Rasmussen & Williams 2006, §2.1). `back` (G, W, r): T; `own`: what is believed of v (J, r);
+    `evidence` (G, E).
     """
 
     kinds: Tensor
     back: Tensor
-    own: Belief
+    own: Gaussian
     evidence: Tensor
 
     @staticmethod
@@ -104,19 +125,29 @@ class _Fit:
         kind = torch.arange(len(kinds)).repeat_interleave(len(flips)).split(TOGETHER)
         flip = torch.tensor(flips, dtype=torch.double).repeat(len(kinds)).split(TOGETHER)
         fits = [laplace(inputs[some], sign, rate) for some, rate in zip(kind, flip, strict=True)]
-        own = Belief(torch.cat([fit.mean for fit, _ in fits]), torch.cat([fit.covariance for fit, _ in fits]))
-        return _Fit(kinds, back, own, torch.cat([evidence for _, evidence in fits]))
+        own = Gaussian(
+            torch.cat([fit.mean for fit, _ in fits]), torch.cat([fit.covariance for fit, _ in fits])
+        )
+        evidence = torch.cat([each for _, each in fits]).view(len(kinds), len(flips))
+        return _Fit(kinds, back, own, evidence)
 
-    def belief(self, counted: Tensor) -> Belief:
-        """Of the weights themselves, (·, W), under the hypotheses that are counted (J,)."""
-        which = counted.nonzero()[:, 0]
-        kind = which // (len(self.evidence) // len(self.kinds))
-        back = self.back[kind]
-        known = torch.eye(back.shape[2], dtype=torch.double) - self.own.covariance[which]
-        return Belief(_times(back, self.own.mean[which]), self.kinds[kind] - back @ known @ back.mT)
+    def weights(self, kind: int) -> Gaussian:
+        """What is believed of the weights themselves, (E, W), for each rate of slips."""
+        flips = self.evidence.shape[1]
+        own, back = slice(kind * flips, (kind + 1) * flips), self.back[kind]
+        known = torch.eye(back.shape[1], dtype=torch.double) - self.own.covariance[own]
+        return Gaussian(self.own.mean[own] @ back.T, self.kinds[kind] - back @ known @ back.T)
 
 
-def laplace(x: Tensor, sign: Tensor, flip: Tensor) -> tuple[Belief, Tensor]:
+def _average(fits: Sequence[_Fit], weight: Tensor, kind: int) -> Gaussian:
+    """Of one kind over all spans and rates of slips, by their `weight` (K + 1, G, E)."""
+    each = [fit.weights(kind) for fit in fits]
+    share = weight[:, kind].flatten()
+    means, covariances = torch.cat([one.mean for one in each]), torch.cat([one.covariance for one in each])
+    return Belief(share / share.sum(), means, covariances).whole
+
+
+def laplace(x: Tensor, sign: Tensor, flip: Tensor) -> tuple[Gaussian, Tensor]:
     """For J hypotheses the posterior's mode (J, W) and covariance (J, W, W), and the logarithm of the evidence (J,).
 
     `x` (N, W) or (J, N, W), `sign` (N,) or (J, N), `flip` (J,). The weights' prior is N(0, 1). All float64.
@@ -132,7 +163,7 @@ def laplace(x: Tensor, sign: Tensor, flip: Tensor) -> tuple[Belief, Tensor]:
         if float((height - before).max()) < TOLERANCE:
             break
     root = torch.linalg.cholesky(seen.hessian(weights))
-    return Belief(weights, torch.cholesky_inverse(root)), height - _half_log_det(root)
+    return Gaussian(weights, torch.cholesky_inverse(root)), height - _half_log_det(root)
 
 
 @dataclass(frozen=True)
@@ -193,14 +224,6 @@ def _spans(order: Tensor) -> Tensor:
 
 def _newest(order: Tensor) -> int:
     return int(order.max()) if len(order) else 0
-
-
-def _merged(means: Tensor, covariances: Tensor, weight: Tensor) -> Belief:
-    """A mixture's mean and covariance: what its Gaussians differ in is uncertainty too."""
-    mean = weight @ means
-    apart = means - mean
-    within = (weight[:, None, None] * covariances).sum(0)
-    return Belief(mean, within + (weight[:, None] * apart).T @ apart)
 
 
 def _half_log_det(root: Tensor) -> Tensor:

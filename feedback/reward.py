@@ -10,13 +10,13 @@ a few numbers. What is not known yet stands in the covariance.
 An answer is worth the log-odds that this person likes it more than the base model's answer to the same prompt (Bradley
 & Terry 1952), at a lower confidence bound, so that PPO is not paid for going where nobody has judged (Coste et al. 2023
 use an ensemble's spread alike), and averaged over what is not known of the weights (MacKay 1992, "moderated outputs"):
-    r(x) = (m − c·s) / √(1 + π s² / 8),   m = wᵀΔ, s² = Δᵀ S Δ,   Δ = φ(x) − φ(base's answer)
-S is Laplace's covariance with half of its deviations, for of answers whole ones were measured to doubt too much
-(docs/log.md); of a single weight, which a person is told, nothing was measured, and the whole deviation stands.
-However far an answer goes in a direction, it is paid no more than the direction is certain; without the root, the
-farthest answer would be the best one, sure or not. With nothing but thumbs down, staying near what was judged is what
-the person does not want: then the bound is the upper one, so that the next answers are different ones and their thumbs
-tell more (optimism, as in LinUCB: Li et al. 2010).
+    r(x) = logit Σₕ pₕ σ((mₕ − c·sₕ) / √(1 + π sₕ² / 8)),   mₕ = wₕᵀΔ, sₕ² = Δᵀ Sₕ Δ,   Δ = φ(x) − φ(base's answer)
+over the kinds of taste h that the thumbs leave, of probability pₕ: a kind in which little is known of what sets the
+answers apart costs its share of certainty and no more. Sₕ is Laplace's covariance with half of its deviations, for
+whole ones were measured to doubt too much (docs/log.md). However far an answer goes in a direction, it is paid no more
+than the direction is certain; without the root, the farthest answer would be the best one, sure or not. With nothing but
+thumbs down, staying near what was judged is what the person does not want: then the bound is the upper one, so that the
+next answers are different ones and their thumbs tell more (optimism, as in LinUCB: Li et al. 2010).
 
 Shapes: N answers, F = S + C features: S of style, C components of hidden states; D hidden.
 """
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feedback.posterior import Thumbs, believe
+from feedback.posterior import Belief, Thumbs, believe
 from feedback.prior import Alone, Prior, for_model
 from feedback.style import FEATURES
 
@@ -137,28 +137,28 @@ def _own_directions(centred: Tensor, wanted: int) -> Tensor:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """The posterior over weights: `mean` (F,) and `covariance` (F, F), the bias integrated out.
+    """What is `believed` of the weights of H kinds of taste, (H, F), the bias integrated out.
 
     `spread`: of an answer's deviation, how much is believed. `caution`: deviations that are taken off the reward;
     negative, and so added, after thumbs down alone.
     """
 
     scale: Scale
-    mean: Tensor
-    covariance: Tensor
+    believed: Belief
     spread: float
     caution: float
 
     def worth(self, answers: Answers, base: Answers) -> tuple[Tensor, Tensor]:
-        """How much better answers are than the base's, log-odds of a thumb up: mean and deviation (N,)."""
+        """How much better answers are than the base's, log-odds of a thumb up: mean and deviation (N, H)."""
         delta = self.scale.features(answers) - self.scale.features(base)
-        deviation = ((delta @ self.covariance) * delta).sum(1).clamp_min(0).sqrt()
-        return delta @ self.mean, self.spread * deviation
+        variance = ((delta @ self.believed.covariance) * delta).sum(2).T
+        return delta @ self.believed.mean.T, self.spread * variance.clamp_min(0).sqrt()
 
     def liking(self, answers: Answers, base: Answers, caution: float = 0.0) -> Tensor:
         """(N,) the log-odds that answers are liked more than the base's; see the module. `caution`: c."""
         mean, std = self.worth(answers, base)
-        return (mean - caution * std) / (1 + math.pi / 8 * std**2).sqrt()
+        odds = (mean - caution * std) / (1 + math.pi / 8 * std**2).sqrt()
+        return (torch.sigmoid(odds) @ self.believed.share).logit(eps=1e-6)
 
     def reward(self, answers: Answers, base: Answers) -> Tensor:
         """(N,) the lower confidence bound of `liking`; the upper one after thumbs down alone."""
@@ -166,13 +166,15 @@ class RewardModel:
 
     def preference(self, answers: Answers) -> Tensor:
         """(N,) log-odds of a thumb up, but for a constant: for ranking answers to different prompts."""
-        return self.scale.features(answers) @ self.mean
+        return self.scale.features(answers) @ self.believed.whole.mean
 
     def beliefs(self) -> list[tuple[str, float, float]]:
-        """Of each style feature: (its name, log-odds a standard deviation, the same in its own deviations)."""
-        std = self.covariance.diagonal().clamp_min(1e-12).sqrt()
-        rows = zip(FEATURES, self.mean.tolist(), std.tolist(), strict=False)
-        return [(feature.name, weight, weight / deviation) for feature, weight, deviation in rows]
+        """Of each style feature: its name, log-odds a standard deviation, the probability that their sign is right."""
+        believed = self.believed
+        std = believed.covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
+        above = believed.share @ torch.special.ndtr(believed.mean / std)
+        rows = zip(FEATURES, believed.whole.mean.tolist(), above.tolist(), strict=False)
+        return [(feature.name, weight, p if weight > 0 else 1 - p) for feature, weight, p in rows]
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be kept to have it again."""
@@ -182,8 +184,9 @@ class RewardModel:
             "style_std": scale.style_std,
             "state_mean": scale.state_mean,
             "components": scale.components,
-            "mean": self.mean,
-            "covariance": self.covariance,
+            "share": self.believed.share,
+            "mean": self.believed.mean,
+            "covariance": self.believed.covariance,
         }
 
 
@@ -206,8 +209,7 @@ def fit(
     only_down = len(up) > 0 and not bool(up.any())
     return RewardModel(
         scale,
-        now.mean[:-1].float(),
-        now.covariance[:-1, :-1].float(),
+        Belief(now.share.float(), now.mean[:, :-1].float(), now.covariance[:, :-1, :-1].float()),
         config.spread,
         -config.curiosity if only_down else config.caution,
     )

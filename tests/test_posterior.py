@@ -79,7 +79,7 @@ def test_no_thumbs_leave_the_average_of_the_kinds():
     kinds = torch.stack([torch.eye(2), 4 * torch.eye(2)]).double()
     share = torch.tensor([0.75, 0.25], dtype=torch.double)
     empty = Thumbs(torch.zeros(0, 2, dtype=torch.double), torch.zeros(0, dtype=torch.double), torch.zeros(0))
-    belief = believe(empty, kinds, share, (0.1, 0.2), 0.007)
+    belief = believe(empty, kinds, share, (0.1, 0.2), 0.007).whole
     assert not belief.mean.any()
     assert torch.allclose(belief.covariance, 1.75 * torch.eye(2, dtype=torch.double))  # 0.75 · 1 + 0.25 · 4
 
@@ -90,7 +90,7 @@ def test_fewer_thumbs_than_weights_are_counted_in_fewer_numbers_to_the_same_end(
     root = torch.randn(9, 9, generator=draw, dtype=torch.double)
     kind = root @ root.T + torch.eye(9, dtype=torch.double)
     sign = torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0, -1.0], dtype=torch.double)
-    short = believe(Thumbs(x, sign, torch.zeros(6)), kind[None], torch.ones(1).double(), (0.1,), 0.007)
+    short = believe(Thumbs(x, sign, torch.zeros(6)), kind[None], torch.ones(1).double(), (0.1,), 0.007).whole
     whole = torch.linalg.cholesky(kind)
     own, _ = laplace(x @ whole, sign, torch.tensor([0.1], dtype=torch.double))
     assert torch.allclose(short.mean, whole @ own.mean[0], atol=1e-3)
@@ -100,7 +100,9 @@ def test_fewer_thumbs_than_weights_are_counted_in_fewer_numbers_to_the_same_end(
 def test_two_thumbs_on_the_same_answer_are_no_error():
     x = torch.ones(2, 5, dtype=torch.double)
     twice = Thumbs(x, torch.tensor([1.0, 1.0], dtype=torch.double), torch.arange(2))
-    belief = believe(twice, torch.eye(5, dtype=torch.double)[None], torch.ones(1).double(), (0.1,), 0.007)
+    belief = believe(
+        twice, torch.eye(5, dtype=torch.double)[None], torch.ones(1).double(), (0.1,), 0.007
+    ).whole
     assert float(belief.mean.min()) > 0
     assert torch.allclose(belief.mean, belief.mean.mean().expand(5))
 
@@ -111,7 +113,7 @@ def test_kinds_are_told_apart_by_the_thumbs():
     second = torch.diag(torch.tensor([0.01, 0.01])).double()
     x = [[1.0, 1.0], [-1.0, -1.0]] * 6
     kinds, share = torch.stack([first, second]), torch.tensor([0.5, 0.5], dtype=torch.double)
-    belief = believe(thumbs(x, [1.0, -1.0] * 6), kinds, share, (0.05,), 0.007)
+    belief = believe(thumbs(x, [1.0, -1.0] * 6), kinds, share, (0.05,), 0.007).whole
     assert float(belief.mean[0]) > 1
     assert abs(float(belief.mean[1])) < 0.1
 
@@ -119,9 +121,13 @@ def test_kinds_are_told_apart_by_the_thumbs():
 def test_thumbs_that_contradict_each_other_make_slips_likely_and_weights_weak():
     x = [[1.0]] * 20 + [[-1.0]] * 20
     kinds, share = 4 * ONE, torch.ones(1).double()
-    agreed = believe(thumbs(x, [1.0] * 20 + [-1.0] * 20, torch.zeros(40)), kinds, share, (0.02, 0.3), 0.007)
+    agreed = believe(
+        thumbs(x, [1.0] * 20 + [-1.0] * 20, torch.zeros(40)), kinds, share, (0.02, 0.3), 0.007
+    ).whole
     mixed = [1.0, 1.0, -1.0, 1.0, -1.0] * 4
-    torn = believe(thumbs(x, mixed + [-s for s in mixed], torch.zeros(40)), kinds, share, (0.02, 0.3), 0.007)
+    torn = believe(
+        thumbs(x, mixed + [-s for s in mixed], torch.zeros(40)), kinds, share, (0.02, 0.3), 0.007
+    ).whole
     assert float(agreed.mean) > 2
     assert abs(float(torn.mean)) < 1
     assert float(torn.covariance) > 0
@@ -131,11 +137,11 @@ def test_a_taste_that_turned_round_is_followed_and_a_steady_one_loses_little():
     x = [[1.0], [-1.0]] * 24
     sign = [1.0, -1.0] * 12 + [-1.0, 1.0] * 12
     kinds, share = 4 * ONE, torch.ones(1).double()
-    turned = believe(thumbs(x, sign), kinds, share, (0.1,), 0.007)
-    unturned = believe(thumbs(x, sign, torch.zeros(48)), kinds, share, (0.1,), 0.007)
+    turned = believe(thumbs(x, sign), kinds, share, (0.1,), 0.007).whole
+    unturned = believe(thumbs(x, sign, torch.zeros(48)), kinds, share, (0.1,), 0.007).whole
     assert float(turned.mean) < -1
     assert abs(float(unturned.mean)) < 0.3, "all thumbs alike in age cancel"
     steady = [1.0, -1.0] * 24
-    kept = believe(thumbs(x, steady), kinds, share, (0.1,), 0.007)
-    sure = believe(thumbs(x, steady, torch.zeros(48)), kinds, share, (0.1,), 0.007)
+    kept = believe(thumbs(x, steady), kinds, share, (0.1,), 0.007).whole
+    sure = believe(thumbs(x, steady, torch.zeros(48)), kinds, share, (0.1,), 0.007).whole
     assert float(kept.mean) > 0.9 * float(sure.mean)

@@ -1,8 +1,7 @@
 """Is it learning? What `GET /v1/adapter` says over HTTP, beside the reward model's own numbers; its words by hand."""
 
-from statistics import NormalDist
-
 import pytest
+import torch
 
 from feedback.style import FEATURES, measure
 from service.progress import gained
@@ -43,10 +42,12 @@ def test_what_it_takes_a_person_to_like_is_what_its_reward_model_weighs(user, tr
     version = trainer.learn()
     shown = user.get("/v1/adapter").json()
     kept, _ = trainer.store.learner(trainer.uid, version)
-    mean, std = kept["reward.mean"], kept["reward.covariance"].diagonal().sqrt()
+    share, means, variances = (kept[f"reward.{name}"] for name in ("share", "mean", "covariance"))
+    mean = share @ means
+    above = share @ torch.special.ndtr(means / variances.diagonal(dim1=1, dim2=2).sqrt())
     sure = {
-        feature.name: NormalDist().cdf(abs(float(weight / deviation)))
-        for feature, weight, deviation in zip(FEATURES, mean, std, strict=False)
+        feature.name: float(p if weight > 0 else 1 - p)
+        for feature, weight, p in zip(FEATURES, mean, above, strict=False)
     }
     weights = {feature.name: float(weight) for feature, weight in zip(FEATURES, mean, strict=False)}
     likes = shown["reward_model"]["likes"]

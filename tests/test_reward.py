@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from feedback import prior
+from feedback.posterior import Belief
 from feedback.reward import Answers, RewardConfig, RewardModel, Scale, auroc, fit
 from feedback.style import FEATURES
 
@@ -40,15 +41,16 @@ def test_one_weight_and_one_thumb_by_hand():
     made.style[0, 2] = 1.0
     scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=3.0)
     model = fit(made, torch.ones(1), scale, config, replace(config.alone.prior(), single=0.0))
-    w = float(model.mean[2])
+    whole = model.believed.whole
+    w = float(whole.mean[2])
     assert w == pytest.approx(0.4010581, abs=1e-6)  # σ(0.4010581) = 0.5989419 = 1 - w
     # Laplace: variance = 1 / (1 + σ(1 - σ)) = 1 / (1 + 0.2402100)
-    assert float(model.covariance[2, 2]) == pytest.approx(1 / 1.2402105, abs=1e-5)
+    assert float(whole.covariance[2, 2]) == pytest.approx(1 / 1.2402105, abs=1e-5)
     base = Answers(torch.zeros(1, S), torch.zeros(1, D))
     assert float(model.worth(made, base)[1]) == pytest.approx(0.5 / 1.2402105**0.5, abs=1e-5), (
         "half of its deviation"
     )
-    assert float(model.mean.abs().sum()) == pytest.approx(w, abs=1e-6), "nothing else was said"
+    assert float(whole.mean.abs().sum()) == pytest.approx(w, abs=1e-6), "nothing else was said"
 
 
 def test_no_thumbs_give_the_prior():
@@ -56,8 +58,8 @@ def test_no_thumbs_give_the_prior():
     variance = (1 - PRIOR.single + beside) * CONFIG.style_std**2 + of_one
     made = answers(20)
     model = fit(made.rows([]), torch.zeros(0), Scale.of(made, CONFIG, PRIOR), CONFIG, PRIOR)
-    assert not model.mean.any()
-    assert model.covariance.diagonal()[:S].tolist() == pytest.approx([variance] * S)
+    assert not model.believed.whole.mean.any()
+    assert model.believed.whole.covariance.diagonal()[:S].tolist() == pytest.approx([variance] * S)
     assert (model.reward(made, answers(20, seed=2)) < 0).all(), (
         "nothing is known, so nothing is better for sure"
     )
@@ -76,17 +78,16 @@ def test_a_taste_is_found_from_few_thumbs_with_slips_among_them(thumbs, least):
 
 def test_more_thumbs_make_it_surer():
     few, many = answers(8), answers(200)
-    at = answers(50, seed=3), answers(50, seed=4)
-    unsure = model_of(few, person(few, 4)).worth(*at)[1]
-    sure = model_of(many, person(many, 4)).worth(*at)[1]
-    assert float(sure.mean()) < 0.7 * float(unsure.mean())
+    unsure, sure = (model_of(made, person(made, 4)) for made in (few, many))
+    variances = [model.believed.whole.covariance.diagonal()[:S].mean() for model in (unsure, sure)]
+    assert float(variances[1]) < 0.6 * float(variances[0])
 
 
 @pytest.mark.parametrize("kind", [0.0, 1.0])
 def test_alike_thumbs_do_not_run_away(kind):
     made = answers(64)
     model = model_of(made, torch.full((64,), kind))
-    assert float(model.mean.abs().max()) < 0.5 * CONFIG.style_std
+    assert float(model.believed.whole.mean.abs().max()) < 0.5 * CONFIG.style_std
 
 
 def test_contradictory_thumbs_cancel():
@@ -94,7 +95,7 @@ def test_contradictory_thumbs_cancel():
     made = Answers(once.style.repeat(2, 1), once.states.repeat(2, 1))
     up, scale = torch.tensor([1.0] * 10 + [0.0] * 10), Scale.of(made, CONFIG, PRIOR)
     model = fit(made, up, scale, CONFIG, PRIOR, order=torch.zeros(20))
-    assert float(model.mean.abs().max()) < 1e-6
+    assert float(model.believed.whole.mean.abs().max()) < 1e-6
 
 
 def test_reward_is_relative_to_the_base_and_below_the_mean():
@@ -103,8 +104,9 @@ def test_reward_is_relative_to_the_base_and_below_the_mean():
     x, base = answers(10, seed=5), answers(10, seed=6)
     mean, std = model.worth(x, base)
     moderate = (1 + torch.pi / 8 * std**2).sqrt()
-    assert torch.allclose(model.reward(x, base), (mean - CONFIG.caution * std) / moderate)
-    assert torch.allclose(model.reward(x, x), torch.zeros(10), atol=1e-6)
+    chance = torch.sigmoid((mean - CONFIG.caution * std) / moderate) @ model.believed.share
+    assert torch.allclose(model.reward(x, base), (chance / (1 - chance)).log(), atol=1e-4)
+    assert torch.allclose(model.reward(x, x), torch.zeros(10), atol=1e-5)
     assert torch.allclose(model.worth(base, x)[0], -mean, atol=1e-5)
 
 
@@ -113,17 +115,17 @@ def test_log_odds_are_those_of_the_chance_averaged_over_what_is_not_known():
     model = model_of(made, person(made, 4))
     x, base = answers(10, seed=5), answers(10, seed=6)
     mean, std = (each.double() for each in model.worth(x, base))
-    draws = mean + std * torch.special.ndtri(torch.linspace(0.00005, 0.99995, 10_000).double())[:, None]
-    chance = torch.sigmoid(draws).mean(0)
+    draws = mean + std * torch.special.ndtri(torch.linspace(0.0005, 0.9995, 1000).double())[:, None, None]
+    chance = torch.sigmoid(draws).mean(0) @ model.believed.share.double()
     assert torch.allclose(torch.sigmoid(model.liking(x, base)).double(), chance, atol=0.02)
 
 
 def test_farther_in_an_uncertain_direction_is_paid_no_more_than_it_is_certain():
     """One feature, weight 1 ± 2: the odds never exceed those of the sign, 1 / (2 √(π / 8))."""
     scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=1e6)
-    mean, covariance = torch.zeros(S), torch.zeros(S, S)
-    mean[2], covariance[2, 2] = 1.0, 4.0
-    model = RewardModel(scale, mean, covariance, spread=1.0, caution=0.0)
+    mean, covariance = torch.zeros(1, S), torch.zeros(1, S, S)
+    mean[0, 2], covariance[0, 2, 2] = 1.0, 4.0
+    model = RewardModel(scale, Belief(torch.ones(1), mean, covariance), spread=1.0, caution=0.0)
     base = Answers(torch.zeros(1, S), torch.zeros(1, D))
 
     def liked(x):
@@ -133,6 +135,18 @@ def test_farther_in_an_uncertain_direction_is_paid_no_more_than_it_is_certain():
 
     assert liked(0.1) < liked(1) < liked(10) < liked(1000)
     assert liked(1000) == pytest.approx(0.5 / (torch.pi / 8) ** 0.5, rel=1e-3)
+
+
+def test_a_kind_of_which_nothing_is_known_costs_its_share_and_no_more():
+    """Two kinds, as likely as each other: 2 ± 0 log-odds, and 0 ± 50, of which half a deviation is taken off."""
+    scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=3.0)
+    mean, covariance = torch.zeros(2, S), torch.zeros(2, S, S)
+    mean[0, 2], covariance[1, 2, 2] = 2.0, 2500.0
+    model = RewardModel(scale, Belief(torch.full((2,), 0.5), mean, covariance), spread=1.0, caution=0.5)
+    one, base = Answers(torch.zeros(1, S), torch.zeros(1, D)), Answers(torch.zeros(1, S), torch.zeros(1, D))
+    one.style[0, 2] = 1.0
+    # 0.5 · σ(2) + 0.5 · σ(-25 / √(1 + 2500 π / 8)) = 0.5 · 0.8808 + 0.5 · σ(-0.7975) = 0.5957, of odds 1.4734
+    assert float(model.reward(one, base)) == pytest.approx(0.3876, abs=1e-3)
 
 
 def test_thumbs_down_alone_make_it_explore():
@@ -185,7 +199,7 @@ def test_beliefs_name_what_is_liked():
     model = model_of(made, person(made, feature=4))
     strongest = max(model.beliefs(), key=lambda belief: belief[1])
     assert strongest[0] == FEATURES[4].name
-    assert strongest[2] > 2
+    assert strongest[2] > 0.98
 
 
 def test_a_scale_of_few_answers_is_finite():

@@ -360,7 +360,7 @@ def test_a_correction_counts_as_an_answer_that_was_wanted(model):
         climbed = read_taste(model, given, read, read, CONFIG, lambda: None).climbed
         texts = ("Yes! Run! Here!", "Well, it varies.")
         new = features(model, [rated(model, given[0].messages, text, True) for text in texts])
-        return float(climbed.worth(new.rows([0]), new.rows([1]))[0])
+        return float(climbed.liking(new.rows([0]), new.rows([1])))
 
     assert liking(shown) > liking(bad) + 0.5, "what is like the correction is liked more"
 
