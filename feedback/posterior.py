@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 STEPS = 100  # of scoring; it is over after some ten
-TOLERANCE = 1e-6  # nats that a step still gains
+TOLERANCE = 1e-5  # nats that a step still gains
 HALVINGS = 8
 TOGETHER = 64  # hypotheses at once, for a thousand thumbs take memory
 FORGOTTEN = 1e-4  # of all probability: a kind below is left out

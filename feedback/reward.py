@@ -14,9 +14,9 @@ use an ensemble's spread alike), and averaged over what is not known of the weig
 over the kinds of taste h that the thumbs leave, of probability pₕ: a kind in which little is known of what sets the
 answers apart costs its share of certainty and no more. Sₕ is Laplace's covariance with half of its deviations, for
 whole ones were measured to doubt too much (docs/log.md). However far an answer goes in a direction, it is paid no more
-than the direction is certain; without the root, the farthest answer would be the best one, sure or not. With nothing but
-thumbs down, staying near what was judged is what the person does not want: then the bound is the upper one, so that the
-next answers are different ones and their thumbs tell more (optimism, as in LinUCB: Li et al. 2010).
+than the direction is certain; without the root, the farthest answer would be the best one, sure or not. With nothing
+but thumbs down, staying near what was judged is what the person does not want: then the bound is the upper one, so that
+the next answers are different ones and their thumbs tell more (optimism, as in LinUCB: Li et al. 2010).
 
 Shapes: N answers, F = S + C features: S of style, C components of hidden states; D hidden.
 """

@@ -72,7 +72,7 @@ def test_many_hypotheses_at_once_are_each_by_itself():
         alone, likely = laplace(x[j], sign, flip[j : j + 1])
         assert torch.allclose(alone.mean[0], together.mean[j], atol=1e-2)
         assert torch.allclose(alone.covariance[0], together.covariance[j], atol=1e-2)
-        assert float(likely) == pytest.approx(float(evidence[j]), abs=1e-3)
+        assert float(likely) == pytest.approx(float(evidence[j]), abs=1e-2)
 
 
 def test_no_thumbs_leave_the_average_of_the_kinds():
