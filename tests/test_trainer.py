@@ -192,7 +192,7 @@ def test_an_update_that_left_the_budget_is_tried_again_half_as_long(model, store
     """Else the round would be lost: its first update leaves the budget, and nothing would have been learnt."""
     narrow = dataclasses.replace(
         CONFIG, iterations=6, gate=GateConfig(prompts=4, lifetime_kl=0.12, version_kl=0.12),
-        ppo=dataclasses.replace(CONFIG.ppo, learning_rate=0.002),
+        ppo=dataclasses.replace(CONFIG.ppo, learning_rate=0.003),
     )  # fmt: skip
     path = []
     candidate = learn(model, store, config=narrow, report=path.append)
@@ -221,8 +221,9 @@ def test_a_parent_beyond_the_budget_may_come_nearer_but_goes_no_farther(model, s
     """New prompts may show that it lies there, and the way back must be open."""
     far = learn(model, store)
     strict = dataclasses.replace(
-        CONFIG, iterations=3, gate=GateConfig(prompts=4, lifetime_kl=far.metrics["kl"] / 10)
-    )
+        CONFIG, iterations=3, gate=GateConfig(prompts=4, lifetime_kl=far.metrics["kl"] / 10),
+        ppo=dataclasses.replace(CONFIG.ppo, learning_rate=0.0005),
+    )  # fmt: skip
 
     def from_there(kl_coef):
         kept = dataclasses.replace(far, gate={"passed": True}, learner_meta={"kl": {"coef": kl_coef}})
