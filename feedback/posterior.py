@@ -86,9 +86,10 @@ def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ..
     joint = torch.stack([likely + fit.evidence + then for fit, then in zip(fits, before, strict=True)])
     weight = joint.flatten().softmax(dim=0).view_as(joint)  # (K + 1, G, E)
     left = weight.sum(dim=(0, 2))
-    of_kind = [_average(fits, weight, kind) for kind in (left > FORGOTTEN).nonzero()[:, 0].tolist()]
+    kept = (left > FORGOTTEN).nonzero()[:, 0]
+    of_kind = [_average(fits, weight, kind) for kind in kept.tolist()]
     return Belief(
-        left[left > FORGOTTEN] / left[left > FORGOTTEN].sum(),
+        left[kept] / left[kept].sum(),
         torch.stack([each.mean for each in of_kind]),
         torch.stack([each.covariance for each in of_kind]),
     )

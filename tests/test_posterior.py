@@ -64,7 +64,7 @@ def test_the_mode_is_a_mode():
 
 def test_many_hypotheses_at_once_are_each_by_itself():
     draw = torch.Generator().manual_seed(2)
-    x = torch.randn(5, 12, 3, generator=draw, dtype=torch.double) * torch.arange(1, 6)[:, None, None]
+    x = torch.randn(5, 12, 3, generator=draw, dtype=torch.double) * torch.arange(1, 6)[:, None, None] ** -0.5
     sign = torch.where(x[0, :, 0] > 0, 1.0, -1.0).double()
     flip = torch.tensor([0.0, 0.05, 0.1, 0.2, 0.4], dtype=torch.double)
     together, evidence = laplace(x, sign, flip)
@@ -72,7 +72,7 @@ def test_many_hypotheses_at_once_are_each_by_itself():
         alone, likely = laplace(x[j], sign, flip[j : j + 1])
         assert torch.allclose(alone.mean[0], together.mean[j], atol=1e-2)
         assert torch.allclose(alone.covariance[0], together.covariance[j], atol=1e-2)
-        assert float(likely) == pytest.approx(float(evidence[j]), abs=1e-2)
+        assert float(likely) == pytest.approx(float(evidence[j]), abs=1e-3)
 
 
 def test_no_thumbs_leave_the_average_of_the_kinds():

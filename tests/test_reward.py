@@ -106,7 +106,7 @@ def test_reward_is_relative_to_the_base_and_below_the_mean():
     moderate = (1 + torch.pi / 8 * std**2).sqrt()
     chance = torch.sigmoid((mean - CONFIG.caution * std) / moderate) @ model.believed.share
     assert torch.allclose(model.reward(x, base), (chance / (1 - chance)).log(), atol=1e-4)
-    assert torch.allclose(model.reward(x, x), torch.zeros(10), atol=1e-5)
+    assert torch.allclose(model.reward(x, x), torch.zeros(10), atol=1e-6)
     assert torch.allclose(model.worth(base, x)[0], -mean, atol=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_log_odds_are_those_of_the_chance_averaged_over_what_is_not_known():
     model = model_of(made, person(made, 4))
     x, base = answers(10, seed=5), answers(10, seed=6)
     mean, std = (each.double() for each in model.worth(x, base))
-    draws = mean + std * torch.special.ndtri(torch.linspace(0.0005, 0.9995, 1000).double())[:, None, None]
+    draws = mean + std * torch.special.ndtri(torch.linspace(0.00005, 0.99995, 10_000).double())[:, None, None]
     chance = torch.sigmoid(draws).mean(0) @ model.believed.share.double()
     assert torch.allclose(torch.sigmoid(model.liking(x, base)).double(), chance, atol=0.02)
 
