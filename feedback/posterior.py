@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 STEPS = 100  # of scoring; it is over after some ten
-TOLERANCE = 1e-5  # nats that a step still gains
+TOLERANCE = 1e-6  # nats that a step still gains
 HALVINGS = 8
 TOGETHER = 64  # hypotheses at once, for a thousand thumbs take memory
 FORGOTTEN = 1e-4  # of all probability: a kind below is left out
@@ -154,14 +154,17 @@ def laplace(x: Tensor, sign: Tensor, flip: Tensor) -> tuple[Gaussian, Tensor]:
     `x` (N, W) or (J, N, W), `sign` (N,) or (J, N), `flip` (J,). The weights' prior is N(0, 1). All float64.
     """
     weights = torch.zeros(len(flip), x.shape[-1], dtype=torch.double)
-    seen = _Seen(x, sign, flip[:, None])
+    seen = _Seen(x.expand(len(flip), -1, -1), sign.expand(len(flip), -1), flip[:, None])
     height = seen.height(weights)
+    rising = torch.arange(len(flip))  # the others are at their modes, and cost nothing more
     for _ in range(STEPS):
-        root = torch.linalg.cholesky(seen.hessian(weights))
-        step = torch.cholesky_solve(seen.slope(weights)[..., None], root)[..., 0]
-        before = height
-        weights, height = seen.climb(weights, step, before)
-        if float((height - before).max()) < TOLERANCE:
+        some = seen.under(rising)
+        root = torch.linalg.cholesky(some.hessian(weights[rising]))
+        step = torch.cholesky_solve(some.slope(weights[rising])[..., None], root)[..., 0]
+        before = height[rising]
+        weights[rising], height[rising] = some.climb(weights[rising], step, before)
+        rising = rising[height[rising] - before >= TOLERANCE]
+        if not len(rising):
             break
     root = torch.linalg.cholesky(seen.hessian(weights))
     return Gaussian(weights, torch.cholesky_inverse(root)), height - _half_log_det(root)
@@ -169,11 +172,18 @@ def laplace(x: Tensor, sign: Tensor, flip: Tensor) -> tuple[Gaussian, Tensor]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """The logarithm of the posterior, but for a constant, and its slopes. `flip` (J, 1)."""
+    """The logarithm of the posterior, but for a constant, and its slopes.
+
+    `x` (J, N, W), `sign` (J, N), `flip` (J, 1).
+    """
 
     x: Tensor
     sign: Tensor
     flip: Tensor
+
+    def under(self, some: Tensor) -> _Seen:
+        """Under some of the hypotheses."""
+        return _Seen(self.x[some], self.sign[some], self.flip[some])
 
     def height(self, weights: Tensor) -> Tensor:
         """(J,)"""

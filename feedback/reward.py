@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from feedback.posterior import Belief, Thumbs, believe
 from feedback.prior import Alone, Prior, for_model
@@ -158,7 +159,9 @@ class RewardModel:
         """(N,) the log-odds that answers are liked more than the base's; see the module. `caution`: c."""
         mean, std = self.worth(answers, base)
         odds = (mean - caution * std) / (1 + math.pi / 8 * std**2).sqrt()
-        return (torch.sigmoid(odds) @ self.believed.share).logit(eps=1e-6)
+        share = self.believed.share.log()
+        more, less = (logsigmoid(each) + share for each in (odds, -odds))
+        return more.logsumexp(1) - less.logsumexp(1)  # exactly 0 between answers that are the same
 
     def reward(self, answers: Answers, base: Answers) -> Tensor:
         """(N,) the lower confidence bound of `liking`; the upper one after thumbs down alone."""

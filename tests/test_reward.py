@@ -106,6 +106,7 @@ def test_reward_is_relative_to_the_base_and_below_the_mean():
     moderate = (1 + torch.pi / 8 * std**2).sqrt()
     chance = torch.sigmoid((mean - CONFIG.caution * std) / moderate) @ model.believed.share
     assert torch.allclose(model.reward(x, base), (chance / (1 - chance)).log(), atol=1e-4)
+    assert (model.liking(x, x) == 0).all(), "to the bit: the same answer is not surely better than itself"
     assert torch.allclose(model.reward(x, x), torch.zeros(10), atol=1e-6)
     assert torch.allclose(model.worth(base, x)[0], -mean, atol=1e-5)
 
