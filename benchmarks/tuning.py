@@ -130,7 +130,8 @@ def main() -> int:
     given = for_tuning(words)
     desk = Desk(changed(RoundConfig(answer_tokens=FULL.tokens), given.settings))
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / f"{'_'.join(given.settings) or 'as-it-is'}.jsonl").open("a") as file:
+    changes = [*given.settings, *(["cold"] if given.cold else [])]
+    with (FOLDER / f"{'_'.join(changes) or 'as-it-is'}.jsonl").open("a") as file:
         for seed in given.seeds:
             for name in given.tastes:
                 for made in learn(desk, USERS[name].taste, seed, given.thumbs, given.cold):

@@ -52,9 +52,10 @@ def describe(thumbs_up: int, thumbs_down: int, held_out_auroc: float | None) -> 
     total = thumbs_up + thumbs_down
     if total < LEAST_THUMBS:
         return too_early(total)
-    if not thumbs_up or not thumbs_down:
-        kind = "up" if thumbs_up else "down"
-        return f"all {total} thumbs are {kind}: they say little about what makes the difference"
+    if not thumbs_down:
+        return f"all {total} thumbs are up: they say little about what makes the difference"
+    if not thumbs_up:
+        return f"all {total} thumbs are down: until one is up, it tries what is different"
     if held_out_auroc is None:
         return f"learning from {total} thumbs; too few are held out to check it yet"
     if held_out_auroc < 0.6:

@@ -167,6 +167,11 @@ class RewardModel:
         """(N,) the lower confidence bound of `liking`; the upper one after thumbs down alone."""
         return self.liking(answers, base, self.caution)
 
+    def prospect(self, answers: Answers, base: Answers) -> Tensor:
+        """(N,) by what the gate judges: `liking`, and after thumbs down alone its upper bound. By the mean, all that is
+        different is then as good as the base, so nothing would ever pass and no other thumb could come."""
+        return self.liking(answers, base, min(self.caution, 0.0))
+
     def preference(self, answers: Answers) -> Tensor:
         """(N,) log-odds of a thumb up, but for a constant: for ranking answers to different prompts."""
         return self.scale.features(answers) @ self.believed.whole.mean

@@ -200,11 +200,13 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, rivals: Rivals
     config = round.config
     theirs = _at_the_gate(round, candidate)
     read = features(round.model, theirs, round.stop)
-    after, before = (judging.liking(side, rivals.base_read) for side in (read, rivals.now_read))
+    sides, base = (read, rivals.now_read), rivals.base_read
+    after, before = (judging.liking(side, base) for side in sides)
     round.metrics |= change(after, before, round.seed)
+    candidate_prospect, now_prospect = (judging.prospect(side, base) for side in sides)
     verdict = gate.judge(
-        after,
-        before,
+        candidate_prospect,
+        now_prospect,
         _side(theirs),
         _side(rivals.base),
         kl_base=round.metrics["kl"],

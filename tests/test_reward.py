@@ -159,6 +159,10 @@ def test_thumbs_down_alone_make_it_explore():
     assert (model.reward(x, base) > model.liking(x, base)).all()
     mixed = model_of(made, torch.tensor([0.0] * 11 + [1.0]))
     assert (mixed.reward(x, base) < mixed.liking(x, base)).all()
+    assert torch.equal(model.prospect(x, base), model.reward(x, base)), (
+        "the gate lets through what it explores"
+    )
+    assert torch.equal(mixed.prospect(x, base), mixed.liking(x, base))
 
 
 def test_a_taste_that_turned_round_is_followed():

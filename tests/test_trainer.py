@@ -377,6 +377,16 @@ class Alarmed(Harm):
         return Conduct(torch.full((100,), 0.9 if alarm else 0.1), {})
 
 
+def test_after_thumbs_down_alone_what_is_different_is_tried(model, store):
+    """By the judge's mean every candidate would be held, and no other thumb could ever come."""
+    down = [dataclasses.replace(each, rating=-1) for each in examples()]
+    candidate = learn(model, store, given=down)
+    bound = candidate.gate["checks"][0]
+    assert bound["name"].startswith("reward") and bound["passed"] and bound["value"] > 0.1
+    assert candidate.metrics["reward_change_low"] < 0.1, "but nobody is told that it was liked"
+    assert "until one is up" in candidate.metrics["reward_model_says"]
+
+
 def test_a_candidate_that_goes_too_far_is_judged_once_more_with_less_of_it(model, store):
     sure = dataclasses.replace(CONFIG, gate=GateConfig(prompts=4, margin=-1e9))
     whole = learn(model, store, config=sure)
