@@ -102,6 +102,8 @@ class Feedback:
 
     `adapter_version`: who wrote the answer. `used_in`: versions trained on this revision. `reason`: why it was refused.
     `held_out`: kept from what PPO climbs, to judge by; decided at a message's first rating, for good.
+    `since`: the first revision with this thumb and correction, by which rounds and versions name what they learn from.
+    `updated`: when that was said.
     """
 
     message_id: str
@@ -117,6 +119,7 @@ class Feedback:
     held_out: bool
     created: int
     updated: int
+    since: int
 
     @property
     def stands(self) -> bool:

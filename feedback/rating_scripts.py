@@ -12,6 +12,11 @@ from feedback.scripts import script
 # ARGV: uid, message id, body, up or down, now, idempotency key ('' for none), hash of the body, any round, EMPTY,
 #   id for a new round
 PUT = script("""
+local function teaches_the_same(one, other)
+  one, other = cjson.decode(one), cjson.decode(other)
+  return one.rating == other.rating and one.correction == other.correction
+end
+
 local uid, id, body, rating, now, key, hash = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 if gone(KEYS[1], KEYS[2], uid) then return {'gone'} end
 local message = redis.call('HMGET', KEYS[3], 'adapter_version', 'finish_reason', 'empty')
@@ -27,9 +32,17 @@ if key ~= '' then
   redis.call('HSET', KEYS[9], key, now .. ' ' .. hash)
   redis.call('EXPIRE', KEYS[9], 172800)
 end
-local old = redis.call('HMGET', KEYS[4], 'body', 'state', 'revision', 'rating', 'taught')
+local old = redis.call('HMGET', KEYS[4], 'body', 'state', 'revision', 'rating', 'taught', 'since')
 local again = old[2] == 'refused' and message[3] ~= '1'  -- what was given up may go well now
 if old[1] == body and old[2] ~= 'withdrawn' and not again then return {'done', redis.call('HGETALL', KEYS[4])} end
+local revision = tonumber(old[3] or '0') + 1
+-- Nothing is learnt from a comment or tags: where they alone have changed, what was learnt from the rating stands.
+if old[1] and old[2] ~= 'withdrawn' and not again and teaches_the_same(old[1], body) then
+  redis.call('HSET', KEYS[4], 'state', 'superseded')
+  redis.call('RPUSH', KEYS[6], cjson.encode(redis.call('HGETALL', KEYS[4])))
+  redis.call('HSET', KEYS[4], 'state', old[2], 'body', body, 'revision', revision)
+  return {'done', redis.call('HGETALL', KEYS[4])}
+end
 if old[1] then
   if old[2] ~= 'withdrawn' then
     redis.call('HSET', KEYS[4], 'state', 'superseded')
@@ -38,7 +51,7 @@ if old[1] then
   if old[2] == 'used' then redis.call('HINCRBY', KEYS[8], 'used', -1) end
   local relearn = old[2] == 'used' or (old[5] and old[2] ~= 'withdrawn')  -- a version was made with what stood here
   redis.call('RPUSH', KEYS[6], cjson.encode(redis.call('HGETALL', KEYS[4])))
-  if redis.call('SISMEMBER', KEYS[13], id .. ':' .. old[3]) == 1
+  if redis.call('SISMEMBER', KEYS[13], id .. ':' .. old[6]) == 1
     and end_round(KEYS[12], KEYS[13], ARGV[8], 'running', now) then
     redis.call('HSET', KEYS[4], 'ended_round', now)
     relearn = true
@@ -52,10 +65,10 @@ else
   redis.call('HSET', KEYS[4], 'message_id', id, 'held_out', nth % 3 == 0 and '1' or '0', 'created', now)
   redis.call('ZADD', KEYS[5], now, id)
 end
-local revision = tonumber(old[3] or '0') + 1
 local refused = message[3] == '1'
-redis.call('HSET', KEYS[4], 'body', body, 'rating', rating, 'revision', revision, 'used_in', '', 'updated', now,
-  'adapter_version', message[1], 'state', refused and 'refused' or 'queued', 'reason', refused and ARGV[9] or '')
+redis.call('HSET', KEYS[4], 'body', body, 'rating', rating, 'revision', revision, 'since', revision, 'used_in', '',
+  'updated', now, 'adapter_version', message[1], 'state', refused and 'refused' or 'queued',
+  'reason', refused and ARGV[9] or '')
 redis.call('HINCRBY', KEYS[8], rating, 1)
 if refused then
   redis.call('ZREM', KEYS[7], id)
@@ -67,15 +80,15 @@ return {'done', redis.call('HGETALL', KEYS[4])}
 """)
 
 _WITHDRAW_ONE = """
--- Returns the state before, the revision, and whether a version was made with any revision of it.
+-- Returns the state before, since which revision it said so, and whether a version was made with any revision of it.
 local function withdraw(rating, queued, counts, id, now)
-  local old = redis.call('HMGET', rating, 'state', 'revision', 'rating', 'taught')
+  local old = redis.call('HMGET', rating, 'state', 'revision', 'rating', 'taught', 'since')
   if not old[1] or old[1] == 'withdrawn' then return old[1] end
   redis.call('HSET', rating, 'state', 'withdrawn', 'reason', '', 'updated', now, 'withdrawn_revision', old[2])
   redis.call('HINCRBY', counts, old[3], -1)
   if old[1] == 'used' then redis.call('HINCRBY', counts, 'used', -1) end
   redis.call('ZREM', queued, id)
-  return old[1], old[2], old[1] == 'used' or old[4]
+  return old[1], old[5], old[1] == 'used' or old[4]
 end
 """
 
@@ -85,10 +98,10 @@ WITHDRAW = script(
     _WITHDRAW_ONE
     + """
 if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
-local before, revision, taught = withdraw(KEYS[3], KEYS[4], KEYS[5], ARGV[2], ARGV[3])
+local before, since, taught = withdraw(KEYS[3], KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not before then return {'unrated'} end
-if revision then
-  local ended = redis.call('SISMEMBER', KEYS[7], ARGV[2] .. ':' .. revision) == 1
+if since then
+  local ended = redis.call('SISMEMBER', KEYS[7], ARGV[2] .. ':' .. since) == 1
     and end_round(KEYS[6], KEYS[7], ARGV[4], 'running', ARGV[3])
   if standing(KEYS[4], KEYS[5]) == 0 then
     end_round(KEYS[6], KEYS[7], ARGV[4], 'waiting', ARGV[3])
@@ -108,8 +121,8 @@ FORGET = script(
 if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
 local many = 0
 for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-  local _, revision = withdraw(string.format(ARGV[3], id), KEYS[4], KEYS[5], id, ARGV[2])
-  if revision then many = many + 1 end
+  local _, since = withdraw(string.format(ARGV[3], id), KEYS[4], KEYS[5], id, ARGV[2])
+  if since then many = many + 1 end
 end
 end_round(KEYS[6], KEYS[7], ARGV[4], nil, ARGV[2])
 redis.call('ZREM', KEYS[8], ARGV[1])
@@ -118,12 +131,12 @@ return {'done', many}
 )
 
 # KEYS: account, leaving, queued, counts, current round, due
-# ARGV: uid, now, any rating, 'used' or 'refused', version or reason, then message id and revision of each
+# ARGV: uid, now, any rating, 'used' or 'refused', version or reason, then message id and `since` of each
 SETTLE = script("""
 if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
 for n = 6, #ARGV, 2 do
   local rating = string.format(ARGV[3], ARGV[n])
-  local found = redis.call('HMGET', rating, 'revision', 'state', 'used_in')
+  local found = redis.call('HMGET', rating, 'since', 'state', 'used_in')
   local stands = found[1] == ARGV[n + 1] and (found[2] == 'queued' or found[2] == 'used')
   if stands and ARGV[4] == 'used' then
     if not string.find(',' .. found[3] .. ',', ',' .. ARGV[5] .. ',', 1, true) then

@@ -87,8 +87,9 @@ class Ratings:
         idempotency_key: str | None = None,
     ) -> Feedback:
         """Rates a message; on disk when this returns. The same again changes nothing, anything else is a new revision.
-        So is the same again where learning from it was given up. If a version may have learnt from what is replaced, or
-        a round was learning from it, a round is asked for.
+        So is the same again where learning from it was given up. Nothing is learnt from tags and comment: where they
+        alone differ, state and use stay. Else, if a version may have learnt from what is replaced, or a round was
+        learning from it, a round is asked for.
 
         With an idempotency key that was used within 24 h nothing is done: what stands now is returned, or `KeyConflict`
         raised if the rest differs. Raises `UnknownMessage`, `NotEnded`.
@@ -233,10 +234,10 @@ class Ratings:
     # what the adapter store asks before it publishes or retires
 
     def stands(self, uid: str) -> Callable[[str, int], bool]:
-        """Whether this revision is the one that stands now; looked up at each call."""
+        """Whether what was said since this revision stands now; looked up at each call."""
 
         def look(message_id: str, revision: int) -> bool:
-            found = self._store.hmget(keys.rating(uid, message_id), ["revision", "state"])
+            found = self._store.hmget(keys.rating(uid, message_id), ["since", "state"])
             return found[0] == str(revision) and found[1] in ("queued", "used")
 
         return look
@@ -290,6 +291,7 @@ def _feedback(fields: Mapping[str, str] | Sequence[str]) -> Feedback:
         held_out=fields["held_out"] == "1",
         created=int(float(fields["created"])),
         updated=int(float(fields["updated"])),
+        since=int(fields["since"]),
     )
 
 

@@ -40,11 +40,11 @@ return {'made', redis.call('HGETALL', string.format(ARGV[4], ARGV[3]))}
 """)
 
 # KEYS: account, leaving, lock, current round, ids, uses
-# ARGV: uid, token, now, new id, any round, any rating, then message id and revision of each rating
+# ARGV: uid, token, now, new id, any round, any rating, then message id and `since` of each rating
 _START = script("""
 if gone(KEYS[1], KEYS[2], ARGV[1]) or redis.call('GET', KEYS[3]) ~= ARGV[2] then return {'lost'} end
 for n = 7, #ARGV, 2 do
-  local found = redis.call('HMGET', string.format(ARGV[6], ARGV[n]), 'revision', 'state')
+  local found = redis.call('HMGET', string.format(ARGV[6], ARGV[n]), 'since', 'state')
   if found[1] ~= ARGV[n + 1] or (found[2] ~= 'queued' and found[2] ~= 'used') then return {'overtaken'} end
 end
 if redis.call('EXISTS', KEYS[4]) == 0 then ask_round(KEYS[5], KEYS[4], ARGV[5], ARGV[4], ARGV[3]) end

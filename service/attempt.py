@@ -100,7 +100,7 @@ class Attempt:
         self._epoch = head.epoch  # first: what changes from here on overtakes this round
         standing = ratings.standing(uid)
         start = self._store.start_of_round(uid, ratings.stands(uid))
-        self.revisions = [(each.message_id, each.revision) for each in standing]
+        self.revisions = [(each.message_id, each.since) for each in standing]
         self.round = self._records.rounds.start(self._claim, self.revisions)
         seed = seed_of(self.round)
         made = self._made_before(seed)
@@ -189,7 +189,7 @@ def example(message: Message, feedback: Feedback) -> Example:
     """What a round learns from one rating: what was said, what was answered, and what was thought of it."""
     return Example(
         message_id=message.id,
-        revision=feedback.revision,
+        revision=feedback.since,
         messages=message.messages,
         answer=message.answer,
         ended=message.finish_reason == "stop",

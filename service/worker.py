@@ -160,7 +160,7 @@ class Worker:
         records, uid = self._records, claim.uid
         log.error("a user's new ratings are given up: %s", reason)
         if revisions is None:
-            revisions = [(each.message_id, each.revision) for each in records.ratings.standing(uid)]
+            revisions = [(each.message_id, each.since) for each in records.ratings.standing(uid)]
         records.queue.bury(uid, reason)
         records.ratings.refuse(uid, revisions, reason)
         go_back(self._store, records.ratings, uid)

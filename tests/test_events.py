@@ -9,7 +9,9 @@ from tests.records import message
 
 
 def test_records_survive_json():
-    feedback = Feedback("msg_1", "down", ["lang"], "zu lang 🦊", None, 2, "used", 3, [4, 5], None, True, 1, 2)
+    feedback = Feedback(
+        "msg_1", "down", ["lang"], "zu lang 🦊", None, 2, "used", 3, [4, 5], None, True, 1, 2, 2
+    )
     round = Round("round_1", "published", 1.0, 8, 8, {"kl": 3.5}, 4, None, 1, 2, 3)
     for record in (message("msg_1", answer="é\u0000", finish_reason="stop"), feedback, round):
         assert type(record).from_json(json.loads(json.dumps(record.to_json()))) == record
@@ -23,7 +25,7 @@ def test_a_message_has_the_fields_that_the_contract_names():
 def test_only_queued_and_used_ratings_stand():
     stand = {}
     for state in ("queued", "used", "superseded", "withdrawn", "refused"):
-        stand[state] = Feedback("msg_1", "up", [], None, None, 1, state, 0, [], None, False, 1, 1).stands
+        stand[state] = Feedback("msg_1", "up", [], None, None, 1, state, 0, [], None, False, 1, 1, 1).stands
     assert stand == {"queued": True, "used": True, "superseded": False, "withdrawn": False, "refused": False}
 
 

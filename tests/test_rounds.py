@@ -176,6 +176,15 @@ def test_a_change_of_a_rating_that_it_uses_ends_it_and_asks_for_another(rounds, 
     assert ratings.counts("ann").queued == 8 and rounds.current("ann").state == "waiting"
 
 
+def test_a_comment_does_not_end_it_and_a_change_after_that_does(rounds, ratings, claims):
+    claim, round = begin(rounds, ratings, claims)
+    ratings.put("ann", "msg_0003", "up", comment="Danke.")
+    ratings.put("ann", "msg_0004", "up", ["tone"])
+    rounds.check(claim, round.id)
+    ratings.withdraw("ann", "msg_0004")
+    assert_overtaken(rounds, claim, round)
+
+
 def test_a_change_of_a_used_rating_asks_for_a_round_that_waits_for_more_of_them(
     redis, rounds, ratings, claims, clock
 ):
