@@ -68,9 +68,15 @@ def finish_withdrawals(parts: Parts) -> None:
 
 
 def rollback(parts: Parts, uid: str, version: int) -> None:
-    """A kept version is active from the next answer on; a running round ends."""
+    """A kept version is active from the next answer on; a running round ends.
+
+    What a changed rating shaped answers only until a round has replaced it: then that round is asked for anew.
+    """
     parts.store.rollback(uid, version)
     parts.rounds.overtake(uid)
+    if parts.store.start_of_round(uid, parts.ratings.stands(uid)) != version:
+        with suppress(NothingRated):
+            parts.rounds.request(uid)
 
 
 def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:

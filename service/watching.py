@@ -12,9 +12,11 @@ between voids it, and it is decided anew.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from adapters.errors import Overtaken, UnknownUser
 from feedback.connection import StoreError as RedisError
+from feedback.events import NothingRated
 from feedback.watch import verdict
 from service.learning import DISK_ERRORS
 from service.parts import Parts
@@ -41,8 +43,8 @@ def watch(parts: Parts) -> None:
 
 
 def look(parts: Parts, uid: str) -> None:
-    """Rolls back where there is reason to. The thumbs that say so stay queued: the next round, which begins from the
-    version rolled back to, learns from them.
+    """Rolls back where there is reason to, and asks for a round, which begins from the version rolled back to: what is
+    said against the other one teaches, even where a round that was held had learnt from it before.
 
     Raises `UnknownUser`, `Overtaken`, the stores' errors; then nothing is decided.
     """
@@ -51,8 +53,10 @@ def look(parts: Parts, uid: str) -> None:
         return
     new, old = (parts.ratings.thumbs(uid, version) for version in (head.active, head.previous))
     why = verdict(new, old)
-    if why is None:
-        return
+    if why is None or parts.store.version(uid, head.active).metrics.get("stepped_back"):
+        return  # after a turn of the taste, what was said of the version before was said by another taste
     parts.store.fall_back(uid, head.epoch, why)
     log.warning("a version gave way to the one before it: %s", why)
     parts.rounds.overtake(uid)
+    with suppress(NothingRated):
+        parts.rounds.request(uid)

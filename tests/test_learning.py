@@ -45,11 +45,12 @@ def rate(parts, id, rating):
     return asyncio.run(learning.rate(parts, UID, id, Rating(rating=rating), None))
 
 
-def begin_round(parts):
+def begin_round(parts, first_revision=1):
     """(claim, round) of a round over all ratings."""
     parts.rounds.request(UID)
     claim = parts.claims.take("one", Rules(), lease=60)
-    return claim, parts.rounds.start(claim, [(id, 1) for id in parts.ids])
+    revisions = [first_revision, 1, 1, 1]
+    return claim, parts.rounds.start(claim, list(zip(parts.ids, revisions, strict=True)))
 
 
 def test_a_rating_is_two_round_trips_one_for_the_key_and_one_for_all_the_rest(parts, redis, round_trips):
@@ -118,6 +119,18 @@ def test_a_version_that_was_set_aside_goes_with_the_rating_that_shaped_it(parts)
     assert list(parts.store.root.glob(f"{UID}/damaged/*"))
     learning.withdraw(parts, UID, parts.ids[0])
     assert not list(parts.store.root.glob(f"{UID}/damaged/*"))
+
+
+def test_a_rollback_does_not_lose_the_round_that_replaces_what_a_changed_rating_shaped(parts):
+    rate(parts, parts.ids[0], "down")
+    claim, round = begin_round(parts, first_revision=2)
+    learning.rollback(parts, UID, 1)  # the version that it is to replace
+    assert parts.rounds.get(UID, round.id).reason == "overtaken"
+    assert parts.rounds.current(UID).state == "waiting"
+    parts.claims.release(claim)
+    begin_round(parts, first_revision=2)
+    learning.reset(parts, UID, forget_feedback=False)
+    assert parts.rounds.current(UID) is None, "the base model answers: there is nothing to replace"
 
 
 def test_a_second_withdrawal_leaves_the_round_alone(parts):

@@ -126,6 +126,23 @@ def test_its_thumbs_stay_queued_and_the_next_round_learns_from_them_from_the_ver
     assert worse.store.head(UID).active == 3
 
 
+def test_what_a_held_round_had_learnt_from_teaches_again_without_a_new_thumb(worse):
+    worse.ratings.mark_used(UID, [(id, 1) for id in worse.worse], 3)
+    assert look(worse) == 1
+    assert worse.rounds.current(UID).state == "waiting"
+
+
+def test_after_a_turn_of_the_taste_the_old_ones_thumbs_say_nothing(service):
+    publish(service.store, 1)
+    service.rated(ups=10)
+    publish(service.store, 2, parent=1, metrics={"stepped_back": True})
+    service.rated(downs=8)
+    assert look(service) == 2
+    publish(service.store, 3, parent=2)
+    service.rated(ups=1, downs=7)
+    assert look(service) == 3, "compared with the one that followed the turn"
+
+
 def test_a_running_round_is_overtaken(worse):
     worse.rounds.request(UID)
     claim = worse.records.claims.take("one", Rules(), lease=60)
