@@ -13,6 +13,7 @@ from feedback.claims import Rules
 from feedback.connection import StoreUnavailable
 from feedback.courier import Courier
 from feedback.events import RoundOvertaken
+from feedback.queue import Queue
 from service import learning
 from service.attempt import Records
 from service.auth import Accounts
@@ -121,8 +122,11 @@ def test_a_version_that_was_set_aside_goes_with_the_rating_that_shaped_it(parts)
     assert not list(parts.store.root.glob(f"{UID}/damaged/*"))
 
 
-def test_a_rollback_does_not_lose_the_round_that_replaces_what_a_changed_rating_shaped(parts):
+def test_a_rollback_does_not_lose_the_round_that_replaces_what_a_changed_rating_shaped(parts, redis):
     rate(parts, parts.ids[0], "down")
+    queue = Queue(redis)
+    queue.open()
+    queue.mark_due(queue.claim("one"))
     claim, round = begin_round(parts, first_revision=2)
     learning.rollback(parts, UID, 1)  # the version that it is to replace
     assert parts.rounds.get(UID, round.id).reason == "overtaken"
