@@ -6,13 +6,14 @@ Knows a style feature's words (style.py), its weight and how sure that is; knows
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from feedback.style import FEATURES
 
 LEAST_THUMBS = 8  # below these, nothing is said
 SURE = 0.8  # the least posterior probability of what is said
+CHANCE, GOOD = 0.5, 0.75  # AUROC: of a coin, and of a model that is worth having after some ten thumbs
 MOST = 5  # likings that are told, the strongest
 # Up to which weight, in log-odds a standard deviation, a liking is called so: what makes a thumb up half as likely
 # again, and twice as likely (as odds).
@@ -47,20 +48,26 @@ def likes(beliefs: Iterable[tuple[str, float, float]], thumbs: int) -> list[dict
     return told[:MOST]
 
 
-def describe(thumbs_up: int, thumbs_down: int, held_out_auroc: float | None) -> str:
-    """In words, how far the model is to be trusted."""
+def describe(
+    thumbs_up: int, thumbs_down: int, corrections: int, area: float | None, interval: Sequence[float] | None
+) -> str:
+    """In words, how far the model is to be trusted. `area`: its AUROC on held-out thumbs, with the 95 % `interval`."""
     total = thumbs_up + thumbs_down
     if total < LEAST_THUMBS:
         return too_early(total)
     if not thumbs_down:
         return f"all {total} thumbs are up: they say little about what makes the difference"
-    if not thumbs_up:
-        return f"all {total} thumbs are down: until one is up, it tries what is different"
-    if held_out_auroc is None:
+    if not thumbs_up and not corrections:
+        return f"all {total} thumbs are down: until one is up or corrected, it tries what is different"
+    if area is None or interval is None:
         return f"learning from {total} thumbs; too few are held out to check it yet"
-    if held_out_auroc < 0.6:
-        return f"the thumbs contradict each other, or hang on what it cannot see (AUROC {held_out_auroc:.2f})"
-    return f"it foretells held-out thumbs (AUROC {held_out_auroc:.2f})"
+    low, high = (round(each, 2) for each in interval)  # as they are told
+    found = f"AUROC {area:.2f}, 95 % interval {low:.2f} to {high:.2f}"
+    if low > CHANCE:
+        return f"it foretells held-out thumbs ({found})"
+    if high < GOOD:
+        return f"the thumbs contradict each other, or hang on what it cannot see ({found})"
+    return f"too early to tell whether it foretells held-out thumbs ({found})"
 
 
 def too_early(thumbs: int) -> str:

@@ -167,7 +167,11 @@ def read_taste(
     answers = Answers.join([read, features(model, wanted, stop)]) if wanted else read
     up = torch.tensor([float(e.rating > 0) for e in examples] + [1.0] * len(corrected))
     apart = torch.tensor([e.held_out for e in [*examples, *corrected]])
-    order = torch.tensor([*range(len(examples)), *[n for n, e in enumerate(examples) if e.correction]])
+    if not bool(up[~apart].any()):
+        apart &= (
+            up < 0.5
+        )  # else one would explore, as after thumbs down alone, and the other judge by what was wanted
+    order = torch.tensor([*range(len(examples)), *[n for n, e in enumerate(examples) if e.wanted]])
     prior = reward.shared(model.digest, config.reward)
     scale = Scale.of(Answers.join([answers, base]), config.reward, prior)
     known = list(range(len(up))) if bool(apart.any()) else []  # else it would only say what was climbed
@@ -175,7 +179,11 @@ def read_taste(
         reward.fit(answers.rows(rows), up[rows], scale, config.reward, prior, order[rows])
         for rows in ((~apart).nonzero()[:, 0].tolist(), known)
     )
-    area = reward.auroc(climbed.preference(answers)[apart], up[apart], config.reward.auroc_least)
+    kept = up[apart]
+    area = reward.auroc(climbed.preference(answers)[apart], kept, config.reward.auroc_least)
+    interval = None
+    if area is not None:
+        interval = reward.auroc_interval(area, int((kept > 0.5).sum()), int((kept < 0.5).sum()))
     ups = sum(e.rating > 0 for e in examples)
     downs = len(examples) - ups
     metrics = {
@@ -185,7 +193,8 @@ def read_taste(
         "thumbs_held_out": sum(e.held_out for e in examples),
         "corrections": len(corrected),
         "reward_model_auroc": area,
-        "reward_model_says": beliefs.describe(ups, downs, area),
+        "reward_model_auroc_interval": interval,
+        "reward_model_says": beliefs.describe(ups, downs, len(corrected), area, interval),
         "likes": beliefs.likes(climbed.beliefs(), len(examples)),
         "beliefs": [
             {"feature": name, "weight": weight, "certainty": certainty}

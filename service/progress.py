@@ -26,7 +26,11 @@ def understood(counts: Counts, versions: Sequence[Version]) -> dict[str, Any]:
     metrics = newest.metrics if newest else {}
     auroc = metrics.get("reward_model_auroc")
     likes = metrics.get("likes", []) if counts.up + counts.down >= LEAST_THUMBS else []
-    says = describe(counts.up, counts.down, auroc)
+    if newest is None and counts.up + counts.down >= LEAST_THUMBS:
+        says = f"nothing is learnt yet from these {counts.up + counts.down} thumbs"
+    else:
+        interval = metrics.get("reward_model_auroc_interval")
+        says = describe(counts.up, counts.down, metrics.get("corrections", 0), auroc, interval)
     if likes:
         says += f"; it takes you to like {', '.join(each['says'] for each in likes)}"
     return {"thumbs": counts.standing, "auroc": auroc, "says": says, "likes": likes}
@@ -58,7 +62,7 @@ def gained(metrics: dict[str, Any]) -> str:
         return "its gain was not measured"
     interval = f"its held-out reward changed by {low:+.2f} to {high:+.2f} (95 % interval)"
     if metrics.get("stepped_back"):
-        interval += "; your taste seems to have turned, so it began again at the base model"
+        interval += "; you would have liked the base model's answers better by then, so it began again there"
     if low > 0:
         return f"better: {interval}"
     return f"worse: {interval}" if high < 0 else f"too early to tell: {interval}"

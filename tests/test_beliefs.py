@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from feedback.beliefs import describe, likes
-from feedback.reward import Answers, RewardConfig, Scale, fit
+from feedback.reward import Answers, RewardConfig, Scale, auroc_interval, fit
 from feedback.style import FEATURES
 
 
@@ -61,16 +61,19 @@ def test_a_fitted_models_taste_is_the_first_to_be_told():
 
 
 @pytest.mark.parametrize(
-    ("ups", "downs", "area", "words"),
+    ("ups", "downs", "corrections", "area", "kept", "words"),
     [
-        (1, 0, None, "too early to tell: 1 thumb"),
-        (3, 2, None, "too early to tell: 5 thumbs"),
-        (9, 0, None, "all 9 thumbs are up"),
-        (0, 9, None, "all 9 thumbs are down"),
-        (5, 5, None, "too few are held out"),
-        (20, 20, 0.5, "contradict"),
-        (20, 20, 0.8, "0.80"),
+        (1, 0, 0, None, 0, "too early to tell: 1 thumb"),
+        (3, 2, 0, None, 0, "too early to tell: 5 thumbs"),
+        (9, 0, 0, None, 0, "all 9 thumbs are up"),
+        (0, 9, 0, None, 0, "all 9 thumbs are down: until one is up"),
+        (0, 9, 1, None, 0, "too few are held out"),
+        (5, 5, 0, None, 0, "too few are held out"),
+        (10, 10, 0, 1.0, 3, "too early to tell whether it foretells"),
+        (60, 60, 0, 0.5, 20, "contradict"),
+        (20, 20, 0, 0.9, 7, "it foretells held-out thumbs (AUROC 0.90, 95 % interval 0.59 to 0.98)"),
     ],
 )
-def test_it_says_how_far_it_is_to_be_trusted(ups, downs, area, words):
-    assert words in describe(ups, downs, area)
+def test_it_says_how_far_it_is_to_be_trusted(ups, downs, corrections, area, kept, words):
+    interval = auroc_interval(area, kept, kept) if area is not None else None
+    assert words in describe(ups, downs, corrections, area, interval)

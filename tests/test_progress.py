@@ -118,7 +118,7 @@ def test_the_share_of_thumbs_up_is_told_by_version(user, trainer):
         (
             {"thumbs": 48, "reward_change_low": 0.4, "reward_change_high": 1.3, "stepped_back": True},
             "better: its held-out reward changed by +0.40 to +1.30 (95 % interval);"
-            " your taste seems to have turned, so it began again at the base model",
+            " you would have liked the base model's answers better by then, so it began again there",
         ),
         ({"thumbs": 8, "reward_change_low": -1.3, "reward_change_high": -0.4}, "worse: "),
         ({"thumbs": 90, "reward_change_low": -0.1, "reward_change_high": 1.3}, "too early to tell: its"),

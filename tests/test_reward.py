@@ -8,7 +8,7 @@ import torch
 
 from feedback import prior
 from feedback.posterior import Belief
-from feedback.reward import Answers, RewardConfig, RewardModel, Scale, auroc, fit
+from feedback.reward import Answers, RewardConfig, RewardModel, Scale, auroc, auroc_interval, fit
 from feedback.style import FEATURES
 
 S = len(FEATURES)
@@ -148,6 +148,13 @@ def test_a_kind_of_which_nothing_is_known_costs_its_share_and_no_more():
     one.style[0, 2] = 1.0
     # 0.5 · σ(2) + 0.5 · σ(-25 / √(1 + 2500 π / 8)) = 0.5 · 0.8808 + 0.5 · σ(-0.7975) = 0.5957, of odds 1.4734
     assert float(model.reward(one, base)) == pytest.approx(0.3876, abs=1e-3)
+
+
+def test_an_aurocs_interval_by_hand():
+    """Of three and three the variance at 0.5 is 0.25 · (1 + 2 · 2 / 3) / 9 = 0.0648; of twenty and twenty at 0.332
+    (0.2218 + 19 · 0.0888 + 19 · 0.0553) / 400 = 0.0074, and 0.5 - 0.332 = 1.96 · 0.0860."""
+    assert auroc_interval(0.5 + 1.96 * 0.0648148**0.5, 3, 3) == pytest.approx((0.5, 1.0), abs=2e-3)
+    assert auroc_interval(0.5, 20, 20) == pytest.approx((0.332, 0.668), abs=2e-3)
 
 
 def test_thumbs_down_alone_make_it_explore():

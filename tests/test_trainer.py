@@ -366,6 +366,20 @@ def test_a_correction_counts_as_an_answer_that_was_wanted(model):
     assert liking(shown) > liking(bad) + 0.5, "what is like the correction is liked more"
 
 
+@pytest.mark.parametrize("wish", [{"correction": "Yes! Go! Now!"}, {"rating": 1}])
+def test_the_one_thing_that_was_wanted_is_known_to_both_models(model, wish):
+    """Else the climbed one would explore, as after thumbs down alone, and the judge go by what was wanted."""
+    bad = [dataclasses.replace(e, rating=-1) for e in examples()]
+    last = max(n for n, e in enumerate(bad) if e.held_out)
+    read = features(model, [rated(model, e.messages, e.answer, e.ended) for e in bad])
+    for given, explores in (
+        (bad, True),
+        ([*bad[:last], dataclasses.replace(bad[last], **wish), *bad[last + 1 :]], False),
+    ):
+        taste = read_taste(model, given, read, read, CONFIG, lambda: None)
+        assert (taste.climbed.caution < 0, taste.judge.caution < 0) == (explores, explores)
+
+
 class Alarmed(Harm):
     """Finds the first adapter that it looks at full of harm, and no other."""
 
