@@ -10,7 +10,7 @@ from feedback.scripts import script
 # KEYS: account, leaving, message, rating, rated, old ratings, queued, counts, idempotency of today, of yesterday,
 #   events, current round, its uses, round ids
 # ARGV: uid, message id, body, up or down, now, idempotency key ('' for none), hash of the body, any round, EMPTY,
-#   id for a new round
+#   id for a new round, 1 if the correction says what was wanted
 PUT = script("""
 local function teaches_the_same(one, other)
   one, other = cjson.decode(one), cjson.decode(other)
@@ -33,7 +33,8 @@ if key ~= '' then
   redis.call('EXPIRE', KEYS[9], 172800)
 end
 local old = redis.call('HMGET', KEYS[4], 'body', 'state', 'revision', 'rating', 'taught', 'since')
-local again = old[2] == 'refused' and message[3] ~= '1'  -- what was given up may go well now
+local refused = message[3] == '1' and ARGV[11] == ''
+local again = old[2] == 'refused' and not refused  -- what was given up may go well now
 if old[1] == body and old[2] ~= 'withdrawn' and not again then return {'done', redis.call('HGETALL', KEYS[4])} end
 local revision = tonumber(old[3] or '0') + 1
 -- Nothing is learnt from a comment or tags: where they alone have changed, what was learnt from the rating stands.
@@ -65,7 +66,6 @@ else
   redis.call('HSET', KEYS[4], 'message_id', id, 'held_out', nth % 3 == 0 and '1' or '0', 'created', now)
   redis.call('ZADD', KEYS[5], now, id)
 end
-local refused = message[3] == '1'
 redis.call('HSET', KEYS[4], 'body', body, 'rating', rating, 'revision', revision, 'since', revision, 'used_in', '',
   'updated', now, 'adapter_version', message[1], 'state', refused and 'refused' or 'queued',
   'reason', refused and ARGV[9] or '')

@@ -37,7 +37,7 @@ from feedback.scripts import ANY
 from feedback.watch import Thumbs
 
 DAY = 24 * 3600
-EMPTY = "nothing can be learnt from an empty answer"
+EMPTY = "nothing can be learnt from an empty answer, unless a correction says what was wanted"
 PAGE = 1000  # ratings looked at in one step, so that Redis is never busy for long
 
 
@@ -120,7 +120,7 @@ class Ratings:
         key = _digest(idempotency_key) if idempotency_key is not None else ""
         args = [
             uid, message_id, body, rating, now, key, _digest(message_id + body), keys.round(uid, ANY), EMPTY,
-            new_round_id(),
+            new_round_id(), "1" if (correction or "").strip() else "",
         ]  # fmt: skip
         return Call(PUT, names, args, lambda reply: _put(_reply(reply), now))
 

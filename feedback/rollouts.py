@@ -19,7 +19,7 @@ from adapters.policy import Sequences, mean_states
 from adapters.sampling import Sampling
 from adapters.slots import Slots
 from feedback.reward import Answers
-from feedback.style import measure
+from feedback.style import FEATURES, measure
 
 TOGETHER = 8  # answers that are read in one pass
 POLICY = "policy"  # the owner's name of an adapter that lives in the trainer's memory only
@@ -107,7 +107,7 @@ def features(
     model: BaseModel, rollouts: Sequence[Rollout], stop: Callable[[], None] = lambda: None
 ) -> Answers:
     """Features of answers: their style, and the mean of the base model's states that their tokens were chosen on."""
-    states = []
+    states = [torch.empty(0, model.hidden)]  # for there may be none
     for start in range(0, len(rollouts), TOGETHER):
         stop()
         part = rollouts[start : start + TOGETHER]
@@ -118,7 +118,8 @@ def features(
 
 def styles(texts: Sequence[tuple[str, bool]]) -> torch.Tensor:
     """(N, S) of style.py's features, for texts and whether each ended by itself."""
-    return torch.tensor([measure(text, ended) for text, ended in texts], dtype=torch.float32)
+    measured = torch.tensor([measure(text, ended) for text, ended in texts], dtype=torch.float32)
+    return measured.view(len(texts), len(FEATURES))
 
 
 def rated(model: BaseModel, messages: list[dict[str, str]], answer: str, ended: bool) -> Rollout:

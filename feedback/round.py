@@ -74,6 +74,11 @@ class Example:
         return (self.correction or "").strip() or None
 
     @property
+    def silent(self) -> bool:
+        """Whether there is nothing in the answer to learn from; what was wanted in its place may teach all the same."""
+        return not self.answer.strip()
+
+    @property
     def lesson(self) -> str | None:
         """What PPO learns by word: the correction, unless it is held out; that one is the judge's."""
         return None if self.held_out else self.wanted

@@ -89,7 +89,7 @@ def run_round(
     round = Round(model, config, harm, seed, examples, report, stop)
 
     round.begin("reading the thumbs")
-    thumbs = [rated(model, e.messages, e.answer, e.ended) for e in examples]
+    thumbs = [rated(model, e.messages, e.answer, e.ended) for e in examples if not e.silent]
     read = features(model, thumbs, stop)
 
     round.begin("asking the base model")
@@ -157,21 +157,22 @@ def read_taste(
     stop: Stop,
 ) -> Taste:
     """Two reward models from one person's thumbs: one to climb, and one of all thumbs, those that were kept from the
-    first included, to judge by. A correction is a thumb up for its text.
+    first included, to judge by. A correction is a thumb up for its text. `read`: the answers that are not silent.
 
     The kept thumbs alone would be the freer judge, but they are five of sixteen: it held back what was good for the
     person more often than not (docs/log.md).
     """
-    corrected = [e for e in examples if e.wanted]
-    wanted = [rated(model, e.messages, e.wanted or "", True) for e in corrected]
+    said = [n for n, e in enumerate(examples) if not e.silent]
+    corrected = [n for n, e in enumerate(examples) if e.wanted]
+    wanted = [rated(model, examples[n].messages, examples[n].wanted or "", True) for n in corrected]
     answers = Answers.join([read, features(model, wanted, stop)]) if wanted else read
-    up = torch.tensor([float(e.rating > 0) for e in examples] + [1.0] * len(corrected))
-    apart = torch.tensor([e.held_out for e in [*examples, *corrected]])
+    up = torch.tensor([float(examples[n].rating > 0) for n in said] + [1.0] * len(corrected))
+    order = torch.tensor([*said, *corrected])
+    apart = torch.tensor([examples[n].held_out for n in order.tolist()])
     if not bool(up[~apart].any()):
         apart &= (
             up < 0.5
         )  # else one would explore, as after thumbs down alone, and the other judge by what was wanted
-    order = torch.tensor([*range(len(examples)), *[n for n, e in enumerate(examples) if e.wanted]])
     prior = reward.shared(model.digest, config.reward)
     scale = Scale.of(Answers.join([answers, base]), config.reward, prior)
     known = list(range(len(up))) if bool(apart.any()) else []  # else it would only say what was climbed

@@ -116,9 +116,13 @@ def test_only_an_ended_message_of_ones_own_can_be_rated(redis, ratings, ids):
 def test_nothing_can_be_learnt_from_an_empty_answer(redis, ratings, answer):
     [id] = answered(redis, "ann", 1, answer)
     made = ratings.put("ann", id, "down")
-    assert (made.state, made.reason) == ("refused", "nothing can be learnt from an empty answer")
+    assert made.state == "refused" and made.reason.startswith("nothing can be learnt from an empty answer")
     assert events(redis) == [] and ratings.standing("ann") == []
     assert ratings.counts("ann") == Counts(up=0, down=1, queued=0, used=0)
+    assert ratings.put("ann", id, "down", correction=" \n").state == "refused"
+    made = ratings.put("ann", id, "down", correction="Kurz.")
+    assert (made.state, made.reason) == ("queued", None) and ratings.standing("ann") == [made]
+    assert ratings.put("ann", id, "down").state == "refused" and ratings.standing("ann") == []
 
 
 def test_a_used_rating_names_each_version_once_and_a_change_queues_it_again(ratings, ids):

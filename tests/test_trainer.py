@@ -380,6 +380,20 @@ def test_the_one_thing_that_was_wanted_is_known_to_both_models(model, wish):
         assert (taste.climbed.caution < 0, taste.judge.caution < 0) == (explores, explores)
 
 
+def test_of_a_silent_answer_only_what_was_wanted_in_its_place_is_learnt(model, store):
+    corrected = [
+        dataclasses.replace(e, rating=-1, answer=" ", correction="Yes! Go! Now!", held_out=n % 3 == 2)
+        for n, e in enumerate(examples(6))
+    ]
+    candidate = learn(model, store, given=corrected)
+    assert (candidate.metrics["corrections"], candidate.metrics["thumbs_down"]) == (6, 6)
+    assert candidate.metrics["correction_logprob_after"] > candidate.metrics["correction_logprob_before"]
+    spoken = examples(6)
+    read = features(model, [rated(model, e.messages, e.answer, e.ended) for e in spoken])
+    taste = read_taste(model, [*spoken, *corrected], read, read, CONFIG, lambda: None)
+    assert float(taste.climbed.believed.whole.mean.abs().max()) > 0.01
+
+
 class Alarmed(Harm):
     """Finds the first adapter that it looks at full of harm, and no other."""
 
