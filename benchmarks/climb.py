@@ -23,7 +23,7 @@ from benchmarks.tastes import USERS
 from benchmarks.tuning import Person, changed, for_tuning
 from benchmarks.workload import BUILD
 from feedback.harm import Harm
-from feedback.practice import practise
+from feedback.practice import practise, set_out
 from feedback.round import Progress, Round, RoundConfig
 from feedback.trainer import begin_learner
 
@@ -95,7 +95,8 @@ def climb(desk: Desk, person: Person, setting: Setting, harm: Harm, before: floa
         for factor in factors:  # those held still stay as they begin, at nothing
             factor.requires_grad_(re.search(setting.layers, module) is not None)
     began = time.monotonic()
-    adapter = practise(round, learner, None, climbed, base)
+    parent, first = set_out(round, learner, None, climbed, base)
+    adapter = practise(round, learner, parent, climbed, base, first)
     seconds = time.monotonic() - began
     after = fmean(person.exam(adapter))
     rewards = [(p.metrics["reward"], p.metrics["kl"]) for p in path if "reward" in p.metrics]

@@ -66,9 +66,11 @@ class Learner:
         """From now on each of the policy's steps is this share as long; another round begins with whole ones."""
         self.optimiser.param_groups[0]["lr"] *= share
 
-    def step_back(self) -> None:
-        """The policy answers as the base model again, and what drove it away (its moments) is forgotten."""
-        self.policy.load(self.policy.adapter().silent())
+    def step_back(self, share: float) -> None:
+        """The policy goes so much of the way back to the base model, 1 is all, and what drove it away (its moments) is
+        forgotten."""
+        adapter = self.policy.adapter()
+        self.policy.load(adapter.towards(adapter.silent(), share))
         for factor in self.policy.parameters():
             self.optimiser.state.pop(factor, None)
 

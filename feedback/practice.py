@@ -9,6 +9,7 @@ Shapes: B rollouts, A answer tokens, N answers.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,9 @@ from feedback.reward import Answers, RewardModel
 from feedback.rollouts import Rollout
 from feedback.round import Round, RoundConfig
 
+SURELY = (
+    0.9  # of the way that would just leave room: a stretch shorter, for other answers are drawn from there
+)
 LESSONS = 2  # corrections that a step learns from
 SHORTER = 0.5  # of an update's length, once one has led out of the budget
 TRIES = 3  # updates that have led out of it end the practising
@@ -72,20 +76,43 @@ class Inside:
         round.metrics = dict(self.metrics)
 
 
-def practise(
+def set_out(
     round: Round, learner: Learner, parent: Adapter | None, climbed: RewardModel, base: Answers
+) -> tuple[Adapter | None, Iteration]:
+    """What the candidate moves away from, and the first answers of practising, drawn from there.
+
+    That is the version that answers now; but where it has spent more of the lifetime's KL than `room` leaves, on this
+    round's own prompts and lengths, as much of the way back to the base model as leaves it: else a round at the edge of
+    the budget has nowhere to go, however much more is known. KL grows about with the square of the way.
+    """
+    round.begin(f"practising, 1 of {round.config.iterations + 1}")
+    drawn = rollout(round, learner, parent, climbed, base, 0)
+    spent = _lifetime_spent(drawn.metrics, round.config)
+    while parent and spent > 1 - round.config.room:
+        learner.step_back(1 - SURELY * math.sqrt((1 - round.config.room) / spent))
+        parent = learner.policy.adapter()
+        drawn = rollout(round, learner, parent, climbed, base, 0)
+        spent = _lifetime_spent(drawn.metrics, round.config)
+    return parent, drawn
+
+
+def practise(
+    round: Round,
+    learner: Learner,
+    parent: Adapter | None,
+    climbed: RewardModel,
+    base: Answers,
+    drawn: Iteration,
 ) -> Adapter:
-    """PPO until the iterations are used up; the last adapter whose measured KL lay inside the budget.
+    """PPO from the first answers on, `drawn`, until the iterations are used up; the last adapter whose measured KL lay
+    inside the budget.
 
     Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn. An
     update that led out of the budget is taken back and tried again half as long (the backtracking line search of
-    Schulman et al. 2015, appendix C); so are those that follow, and the third ends the practising. Where the parent
-    itself lies outside, as new prompts may show, no update may lead farther.
+    Schulman et al. 2015, appendix C); so are those that follow, and the third ends the practising.
     """
     steps = round.config.iterations + 1
     round.metrics |= _known(round, learner, "before")
-    round.begin(f"practising, 1 of {steps}")
-    drawn = rollout(round, learner, parent, climbed, base, 0)
     round.metrics |= drawn.metrics
     inside = Inside.of(learner, round)
     taken_back = 0
@@ -93,7 +120,7 @@ def practise(
         round.begin(f"practising, {number + 1} of {steps}")
         round.metrics |= improve(round, learner, drawn)
         after = rollout(round, learner, parent, climbed, base, number)
-        if _spent(after.metrics, round.config) <= max(1.0, _spent(drawn.metrics, round.config)):
+        if _spent(after.metrics, round.config) <= 1:
             drawn = after
             round.metrics |= drawn.metrics
             inside = Inside.of(learner, round)
@@ -125,12 +152,12 @@ def measure(
 
 def _spent(metrics: dict[str, float], config: RoundConfig) -> float:
     """The share of the KL budget that is used up, by the limit that is nearest; above 1 outside."""
-    limits = config.gate
-    return max(
-        metrics["kl"] / limits.lifetime_kl,
-        metrics["kl_parent"] / limits.version_kl,
-        metrics["kl_per_token"] / limits.token_kl,
-    )
+    return max(_lifetime_spent(metrics, config), metrics["kl_parent"] / config.gate.version_kl)
+
+
+def _lifetime_spent(metrics: dict[str, float], config: RoundConfig) -> float:
+    """The same, of the limits to the base model alone."""
+    return max(metrics["kl"] / config.gate.lifetime_kl, metrics["kl_per_token"] / config.gate.token_kl)
 
 
 def rollout(

@@ -31,7 +31,7 @@ from feedback import beliefs, gate, ppo, reward
 from feedback.credit import critic_inputs
 from feedback.harm import Harm
 from feedback.learner import Learner
-from feedback.practice import measure, practise
+from feedback.practice import measure, practise, set_out
 from feedback.reward import Answers, RewardModel, Scale
 from feedback.rollouts import Rollout, features, rated
 from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop
@@ -102,11 +102,12 @@ def run_round(
     rivals = Rivals.of(round, parent)
     learner = begin_learner(round, parent, store.learner(uid, start) if start else None)
     if parent and outgrown(taste.judge, rivals, config.gate, seed):
-        learner.step_back()
+        learner.step_back(1)
         parent = None  # from here on it is the base that the candidate moves away from
     round.metrics["stepped_back"] = bool(start) and parent is None
+    parent, first = set_out(round, learner, parent, taste.climbed, base_read)
     begun = learner.policy.adapter()
-    candidate = practise(round, learner, parent, taste.climbed, base_read)
+    candidate = practise(round, learner, parent, taste.climbed, base_read, first)
 
     round.begin("judging the candidate")
     verdict = judge(round, taste.judge, candidate, rivals)

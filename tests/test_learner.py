@@ -71,7 +71,7 @@ def test_a_step_back_is_to_the_base_model_and_without_the_push_away_from_it(mode
     base = score_base(back.policy.model, sequences).logprobs
     assert not torch.equal(back.policy.score(sequences).logprobs, base)
     before = back.tensors()
-    back.step_back()
+    back.step_back(1)
     assert torch.equal(back.policy.score(sequences).logprobs.detach(), base)
     of_critic = {name for name in before if name.startswith("critic")}
     factors = len(back.policy.parameters())
@@ -80,6 +80,16 @@ def test_a_step_back_is_to_the_base_model_and_without_the_push_away_from_it(mode
     }
     assert back.tensors().keys() == of_critic
     assert all(torch.equal(tensor, before[name]) for name, tensor in back.tensors().items())
+
+
+def test_half_way_back_lies_between(model):
+    far = learner(model)
+    for _ in range(2):
+        step(far)
+    there = far.policy.adapter()
+    far.step_back(0.5)
+    for (_, b), (_, half) in zip(there.weights.values(), far.policy.adapter().weights.values(), strict=True):
+        assert torch.allclose(half, b / 2) and half.any()
 
 
 def test_a_critic_of_another_shape_begins_fresh_and_the_policys_moments_go_on(model, caplog):

@@ -217,24 +217,25 @@ def test_practising_ends_with_the_third_update_that_left_the_budget(model, store
     assert (path[-1].step, path[-1].steps) == (9, 10), "progress ends at its end all the same"
 
 
-def test_a_parent_beyond_the_budget_may_come_nearer_but_goes_no_farther(model, store):
-    """New prompts may show that it lies there, and the way back must be open."""
+def test_a_round_sets_out_from_where_it_has_room_in_the_budget(model, store):
+    """From the version if that leaves it; else nearer to the base, however far new prompts may show it to lie."""
     far = learn(model, store)
-    strict = dataclasses.replace(
-        CONFIG, iterations=3, gate=GateConfig(prompts=4, lifetime_kl=far.metrics["kl"] / 10),
-        ppo=dataclasses.replace(CONFIG.ppo, learning_rate=0.0005),
-    )  # fmt: skip
+    store.publish(UID, dataclasses.replace(far, gate={"passed": True}), store.head(UID).epoch)
 
-    def from_there(kl_coef):
-        kept = dataclasses.replace(far, gate={"passed": True}, learner_meta={"kl": {"coef": kl_coef}})
-        number = store.publish(UID, kept, store.head(UID).epoch)
+    def first(budget, room):
         path = []
-        candidate = learn(model, store, start=number, config=strict, report=path.append)
-        first = next(p.metrics["kl"] for p in path if "kl" in p.metrics)
-        return candidate.metrics["kl"] / first
+        gate = GateConfig(prompts=4, lifetime_kl=budget, token_kl=1e6)
+        config = dataclasses.replace(CONFIG, iterations=1, room=room, gate=gate)
+        made = learn(model, store, start=1, config=config, report=path.append)
+        assert made.parent == 1 and made.metrics["kl"] <= budget
+        return next(p.metrics for p in path if "kl" in p.metrics)
 
-    assert from_there(kl_coef=100.0) < 0.9
-    assert from_there(kl_coef=1e-6) <= 1
+    there = first(budget=1e6, room=0.5)
+    assert there["kl_parent"] == 0 and there["kl"] > 0.01, "or the test shows nothing"
+    back = first(budget=there["kl"] / 10, room=0.5)
+    assert 0 < back["kl"] <= there["kl"] / 20 and back["kl_parent"] == 0, (
+        "from here on it moves away from there"
+    )
 
 
 def turned():
