@@ -62,7 +62,7 @@ MESSAGE: dict[str, Any] = {
 }
 
 _METRICS: dict[str, Any] = {
-    "thumbs": 24, "reward_before": -0.21, "reward_after": 0.64, "reward_model_auroc": 0.83, "kl": 2.9,
+    "thumbs": 24, "reward_before": -0.21, "reward_after": 0.64, "reward_model_auroc": 0.867, "kl": 2.9,
     "kl_per_token": 0.11, "entropy": 1.7, "seconds": 95.2, "approx_kl": 0.006, "clipfrac": 0.04,
     "policy_loss": -0.012, "value_loss": 0.31, "explained_variance": 0.42,
 }  # fmt: skip
@@ -103,8 +103,9 @@ ADAPTER: dict[str, Any] = {
     "feedback": {"up": 15, "down": 9, "queued": 0, "used": 24},
     "reward_model": {
         "thumbs": 24,
-        "auroc": 0.83,
-        "says": "it foretells held-out thumbs (AUROC 0.83); it takes you to like shorter answers (clearly, 93 % sure)",
+        "auroc": 0.867,
+        "says": "too early to tell whether it foretells held-out thumbs (AUROC 0.87, 95 % interval 0.43 to 0.98); "
+        "it takes you to like shorter answers (clearly, 93 % sure)",
         "likes": [
             {
                 "feature": "length", "likes": "shorter answers", "strength": "clearly", "certainty": 0.934,
@@ -116,7 +117,7 @@ ADAPTER: dict[str, Any] = {
         {
             "version": 3, "created": 1799999000, "state": "active", "rolled_back": None, "thumbs": 24,
             "reward_before": -0.21, "reward_after": 0.64, "reward_change_low": 0.38, "reward_change_high": 1.31,
-            "reward_model_auroc": 0.83, "kl": 2.9,
+            "reward_model_auroc": 0.867, "kl": 2.9,
             "says": "better: its held-out reward changed by +0.38 to +1.31 (95 % interval)",
         }
     ],
