@@ -44,6 +44,7 @@ FEEDBACK: dict[str, Any] = {
     "held_out": False,
     "created": 1800000060,
     "updated": 1800000060,
+    "since": 1,
 }
 
 MESSAGE: dict[str, Any] = {
