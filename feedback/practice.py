@@ -27,9 +27,7 @@ from feedback.reward import Answers, RewardModel
 from feedback.rollouts import Rollout
 from feedback.round import Round, RoundConfig
 
-SURELY = (
-    0.9  # of the way that would just leave room: a stretch shorter, for other answers are drawn from there
-)
+SURELY = 0.9  # of the way that would just leave room, for the answers drawn from there are other ones
 LESSONS = 2  # corrections that a step learns from
 SHORTER = 0.5  # of an update's length, once one has led out of the budget
 TRIES = 3  # updates that have led out of it end the practising

@@ -37,21 +37,18 @@ local refused = message[3] == '1' and ARGV[11] == ''
 local again = old[2] == 'refused' and not refused  -- what was given up may go well now
 if old[1] == body and old[2] ~= 'withdrawn' and not again then return {'done', redis.call('HGETALL', KEYS[4])} end
 local revision = tonumber(old[3] or '0') + 1
+local told = old[1] and old[2] ~= 'withdrawn'
+if told then redis.call('HSET', KEYS[4], 'state', 'superseded') end
+if old[1] then redis.call('RPUSH', KEYS[6], cjson.encode(redis.call('HGETALL', KEYS[4]))) end
 -- Nothing is learnt from a comment or tags: where they alone have changed, what was learnt from the rating stands.
-if old[1] and old[2] ~= 'withdrawn' and not again and teaches_the_same(old[1], body) then
-  redis.call('HSET', KEYS[4], 'state', 'superseded')
-  redis.call('RPUSH', KEYS[6], cjson.encode(redis.call('HGETALL', KEYS[4])))
+if told and not again and teaches_the_same(old[1], body) then
   redis.call('HSET', KEYS[4], 'state', old[2], 'body', body, 'revision', revision)
   return {'done', redis.call('HGETALL', KEYS[4])}
 end
 if old[1] then
-  if old[2] ~= 'withdrawn' then
-    redis.call('HSET', KEYS[4], 'state', 'superseded')
-    redis.call('HINCRBY', KEYS[8], old[4], -1)
-  end
+  if told then redis.call('HINCRBY', KEYS[8], old[4], -1) end
   if old[2] == 'used' then redis.call('HINCRBY', KEYS[8], 'used', -1) end
-  local relearn = old[2] == 'used' or (old[5] and old[2] ~= 'withdrawn')  -- a version was made with what stood here
-  redis.call('RPUSH', KEYS[6], cjson.encode(redis.call('HGETALL', KEYS[4])))
+  local relearn = old[2] == 'used' or (told and old[5])  -- a version was made with what stood here
   if redis.call('SISMEMBER', KEYS[13], id .. ':' .. old[6]) == 1
     and end_round(KEYS[12], KEYS[13], ARGV[8], 'running', now) then
     redis.call('HSET', KEYS[4], 'ended_round', now)

@@ -170,10 +170,9 @@ def read_taste(
     up = torch.tensor([float(examples[n].rating > 0) for n in said] + [1.0] * len(corrected))
     order = torch.tensor([*said, *corrected])
     apart = torch.tensor([examples[n].held_out for n in order.tolist()])
+    # What alone was wanted is not kept from the one: it would explore, as after thumbs down alone, and the other not.
     if not bool(up[~apart].any()):
-        apart &= (
-            up < 0.5
-        )  # else one would explore, as after thumbs down alone, and the other judge by what was wanted
+        apart &= up < 0.5
     prior = reward.shared(model.digest, config.reward)
     scale = Scale.of(Answers.join([answers, base]), config.reward, prior)
     known = list(range(len(up))) if bool(apart.any()) else []  # else it would only say what was climbed

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from adapters.errors import StoreError, UnknownUser
+from adapters.lineage import clean
 from feedback.connection import StoreError as RedisError
 from feedback.events import Feedback, NothingRated, UserGone
 from service.parts import Parts
@@ -73,10 +74,10 @@ def rollback(parts: Parts, uid: str, version: int) -> None:
     What a changed rating shaped answers only until a round has replaced it: then that round is asked for anew.
     """
     parts.store.rollback(uid, version)
-    parts.rounds.overtake(uid)
-    if parts.store.start_of_round(uid, parts.ratings.stands(uid)) != version:
-        with suppress(NothingRated):
-            parts.rounds.request(uid)
+    if version == 0 or clean(parts.store.version(uid, version), parts.ratings.stands(uid)):
+        parts.rounds.overtake(uid)
+    else:
+        learn_again(parts, uid)
 
 
 def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
@@ -86,6 +87,13 @@ def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
             parts.ratings.forget(uid)
             parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
     rollback(parts, uid, 0)
+
+
+def learn_again(parts: Parts, uid: str) -> None:
+    """A running round ends, and one over the ratings that stand, if any does, begins."""
+    parts.rounds.overtake(uid)
+    with suppress(NothingRated):
+        parts.rounds.request(uid)
 
 
 @contextmanager
@@ -105,9 +113,7 @@ def _take_back(parts: Parts, uid: str) -> None:
     here, and another one follows.
     """
     parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
-    parts.rounds.overtake(uid)
-    with suppress(NothingRated):
-        parts.rounds.request(uid)
+    learn_again(parts, uid)
 
 
 def _overtaken(parts: Parts, uid: str) -> set[str]:

@@ -25,9 +25,10 @@ def understood(counts: Counts, versions: Sequence[Version]) -> dict[str, Any]:
     newest = next((each for each in versions if each.parent is not None and each.state != "retired"), None)
     metrics = newest.metrics if newest else {}
     auroc = metrics.get("reward_model_auroc")
-    likes = metrics.get("likes", []) if counts.up + counts.down >= LEAST_THUMBS else []
-    if newest is None and counts.up + counts.down >= LEAST_THUMBS:
-        says = f"nothing is learnt yet from these {counts.up + counts.down} thumbs"
+    thumbs = counts.up + counts.down
+    likes = metrics.get("likes", []) if thumbs >= LEAST_THUMBS else []
+    if newest is None and thumbs >= LEAST_THUMBS:
+        says = f"nothing is learnt yet from these {thumbs} thumbs"
     else:
         interval = metrics.get("reward_model_auroc_interval")
         says = describe(counts.up, counts.down, metrics.get("corrections", 0), auroc, interval)

@@ -12,13 +12,11 @@ between voids it, and it is decided anew.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 
 from adapters.errors import Overtaken, UnknownUser
 from feedback.connection import StoreError as RedisError
-from feedback.events import NothingRated
 from feedback.watch import verdict
-from service.learning import DISK_ERRORS
+from service.learning import DISK_ERRORS, learn_again
 from service.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -57,6 +55,4 @@ def look(parts: Parts, uid: str) -> None:
         return  # after a turn of the taste, what was said of the version before was said by another taste
     parts.store.fall_back(uid, head.epoch, why)
     log.warning("a version gave way to the one before it: %s", why)
-    parts.rounds.overtake(uid)
-    with suppress(NothingRated):
-        parts.rounds.request(uid)
+    learn_again(parts, uid)

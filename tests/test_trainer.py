@@ -391,8 +391,12 @@ def test_of_a_silent_answer_only_what_was_wanted_in_its_place_is_learnt(model, s
     assert candidate.metrics["correction_logprob_after"] > candidate.metrics["correction_logprob_before"]
     spoken = examples(6)
     read = features(model, [rated(model, e.messages, e.answer, e.ended) for e in spoken])
-    taste = read_taste(model, [*spoken, *corrected], read, read, CONFIG, lambda: None)
-    assert float(taste.climbed.believed.whole.mean.abs().max()) > 0.01
+    believed = [
+        read_taste(model, [*spoken, *silent], read, read, CONFIG, lambda: None).climbed.believed.whole.mean
+        for silent in ([], corrected, [dataclasses.replace(e, rating=1) for e in corrected])
+    ]
+    assert torch.equal(believed[1], believed[2]), "the thumb for silence teaches nothing"
+    assert not torch.allclose(believed[0], believed[1], atol=0.01), "what was wanted does"
 
 
 class Alarmed(Harm):
