@@ -3,7 +3,8 @@
 Knows the order of things, what to do when a trial fails, and how much time is left. Does not know what happens in a
 trial. What was run before is not run again, wherever it was cut off; a trial that failed is tried again next time.
 
-    (no form)   the full form, many hours, on the report's tastes, into docs/learning.md
+    (no form)   the full form, many hours, on the report's tastes, into docs/learning.md; its records into docs/learning
+                of the repository, so that the proof goes on from there on any machine
     --tuning    the tastes that tuning may look at, into build/bench/learning/tuning
     --quick     under 15 minutes: shorter answers, two tastes, one seed, into build/bench/learning/quick
     report      only the report, of whatever has been run

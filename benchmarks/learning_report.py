@@ -7,18 +7,19 @@ docs/; the other forms' pages lie beside their records.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapters import disk
 from benchmarks import curves, findings, targets
-from benchmarks.findings import Found
+from benchmarks.findings import Found, Table
 from benchmarks.report import row
 from benchmarks.results import Result, write
 from benchmarks.targets import LEARNING, MISS
 from benchmarks.tastes import USERS, base_utility
-from benchmarks.trials import COMPARED, FOLDER, FULL, STEP, Form
+from benchmarks.trials import COMPARED, FULL, OVER_HTTP, STEP, Form
 from benchmarks.workload import ROOT
 
 TEMPLATE = ROOT / "benchmarks" / "learning_page.md"
@@ -27,7 +28,7 @@ SHOWN = 400  # characters of an answer
 
 def make(form: Form, why: Mapping[str, str]) -> list[Path]:
     """Write all three; where they are. `why`: of experiments that failed just now."""
-    folder = ROOT / "docs" if form is FULL else FOLDER / form.name
+    folder = ROOT / "docs" if form is FULL else form.folder
     picture = folder / "pictures" / "learning.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     found = Found.of(form)
@@ -77,8 +78,7 @@ def _partly(counts: Mapping[str, tuple[int, int]]) -> str:
 
 def failures(found: Found, results: Mapping[str, Result]) -> str:
     """What went wrong, in lines: rounds, runs, and the taste that gained least with its answers."""
-    ended = {name: results[name].raw.get("rounds", {}) for name in ("gain", "random")}
-    lines = [f"- Rounds of `{name}`: {_listed(rounds)}." for name, rounds in ended.items() if rounds]
+    lines = [line for name in OVER_HTTP if (table := found.tables.get(name)) for line in _rounds(name, table)]
     if collapsed := results["long"].raw.get("collapsed"):
         lines.append(f"- Collapsed: {collapsed}.")
     if never := results["streak"].figures.get("never"):
@@ -91,6 +91,20 @@ def failures(found: Found, results: Mapping[str, Result]) -> str:
     for name, result in results.items():
         lines += [f"- {name}: {why}." for why in result.left_out.values()]
     return "\n".join([*lines, *_least(found, results["gain"])])
+
+
+def _rounds(experiment: str, table: Table) -> list[str]:
+    """How an experiment's rounds ended, and of each that no version came of, whose it was and why."""
+    ended = [
+        (f"{taste}, seed {record['seed']}, round {number}", round)
+        for taste, records in table.items()
+        for record in records
+        for number, round in enumerate(record["rounds"], start=1)
+    ]
+    counts = Counter(round["state"] for _, round in ended)
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    lost = [f"  - {whose}: {r['state']}, {r['reason']}" for whose, r in ended if r["state"] != "published"]
+    return [f"- Rounds of `{experiment}`: {told}.", *lost]
 
 
 def _least(found: Found, gain: Result) -> list[str]:
@@ -126,10 +140,6 @@ def _user(name: str, gain: Result) -> str:
         _gain(gains.get(str(n)), whole=n == COMPARED) for n in range(STEP, FULL.thumbs["gain"] + 1, STEP)
     ]
     return f"| {' | '.join([*cells, f'{accepted[0]:.0%} → {accepted[-1]:.0%}'])} |"
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in counts.items())
 
 
 def _gain(found: Mapping[str, float] | None, whole: bool) -> str:

@@ -26,6 +26,7 @@ from benchmarks.targets import LONG
 from benchmarks.workload import BUILD, ROOT, lines
 
 FOLDER = BUILD / "learning"
+RECORDS = ROOT / "docs" / "learning"  # the full form's, kept with the code: they took many hours
 MORE_PROMPTS = ROOT / "benchmarks" / "prompts.txt"
 STEP = 16  # thumbs a round, but in `streak`
 STREAK_STEP = 8  # the service's own (round_new)
@@ -48,6 +49,11 @@ class Form:
     held_out: int
     thumbs: Mapping[str, int]
     baselines: tuple[str, ...] = BASELINES
+
+    @property
+    def folder(self) -> Path:
+        """Where its trials' records lie."""
+        return RECORDS if self is FULL else FOLDER / self.name
 
     @property
     def experiments(self) -> list[str]:
@@ -81,7 +87,7 @@ class Trial:
     seed: int
 
     def file(self, form: Form) -> Path:
-        return FOLDER / form.name / self.experiment / f"{self.taste}-{self.seed}.json"
+        return form.folder / self.experiment / f"{self.taste}-{self.seed}.json"
 
     def record(self, form: Form) -> dict[str, Any] | None:
         """What came of it; None while it has not ended. `long` of the same taste and seed began like `gain`."""

@@ -16,6 +16,7 @@ from benchmarks.targets import LEARNING
 from benchmarks.tastes import REPORT, USERS
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, Teacher, slips
 from benchmarks.trials import FULL, QUICK, TUNING, Form, Trial, held_out_prompts, plan, rated_prompts
+from benchmarks.workload import ROOT
 from service.operator import ADMIN_KEY_FILE, Operator
 from service.person import Person
 from tests.supervised import served
@@ -54,6 +55,7 @@ def ended(state, kl=3.0, path=((0.0, 0.0), (1.0, 3.0))):
         "metrics": {"kl": kl, "thumbs": 16},
         "path": [list(each) for each in path],
         "seconds": 9.0,
+        "reason": None if state == "published" else f"why it {state}",
     }
 
 
@@ -227,6 +229,8 @@ def test_the_page_shows_targets_misses_and_what_went_wrong():
     line = r"\| gain after 32 thumbs \| the base model \| ≥ 0\.60 \| 0\.32 \(0(\.00)? to 0\.8\d\) \| \*\*MISS\*\* \|"
     assert re.search(line, page)
     assert "**not clear of 0**" in page and "- Rounds of `gain`: 1 published, 2 held, 1 failed." in page
+    assert "  - second-person, seed 1, round 2: held, why it held\n" in page
+    assert "  - quick-start, seed 1, round 2: failed, why it failed\n" in page and page.count("round 1:") == 1
     assert "TRL cannot be installed here: no network | not measured |" in page
     assert "The least gain at 32 thumbs was that of `quick-start`" in page
     assert "commits: `c1`." in page and "{" not in page
@@ -255,14 +259,20 @@ def test_every_learning_target_is_of_an_experiment_and_has_a_figure():
     assert len({(target.part, target.figure) for target in LEARNING}) == len(LEARNING)
 
 
-def test_the_report_is_made_of_whatever_has_ended(folder, monkeypatch):
-    monkeypatch.setattr(learning_report, "FOLDER", folder)
+def test_the_report_is_made_of_whatever_has_ended(folder):
     for trial in plan(FORM, ["gain"]):
         trial.file(FORM).parent.mkdir(parents=True, exist_ok=True)
         trial.file(FORM).write_text(json.dumps({**GAIN[trial.taste][0], "seconds": 1.0}))
     page, figures, picture = learning_report.make(FORM, {})
     assert "2 of " in page.read_text() and picture.read_bytes().startswith(b"\x89PNG")
     assert json.loads(figures.read_text())["gain"]["figures"]["32 thumbs"] == pytest.approx(0.3214)
+
+
+def test_the_report_in_the_repository_is_what_its_records_say():
+    found = Found.of(FULL)
+    page = learning_report.page(found, findings.results(found, {}))
+    assert page == (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
+    assert set(trials.RECORDS.rglob("*.json")) <= {trial.file(FULL) for trial in plan(FULL)}
 
 
 def test_the_thumbs_in_a_prompt():
