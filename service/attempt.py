@@ -217,9 +217,16 @@ def seed_of(round: Round) -> int:
 
 
 def reasons(gate: dict[str, Any]) -> str:
-    """In words, why the gate held a version."""
+    """In words, why the gate held a version; the version's own `gate` has every digit."""
     failed = [each for each in gate["checks"] if not each["passed"]]
-    return "; ".join(f"{each['name']}: {each['value']}, limit {each['limit']}" for each in failed)
+    return "; ".join(
+        f"{each['name']}: {_short(each['value'])}, limit {_short(each['limit'])}" for each in failed
+    )
+
+
+def _short(value: float | None) -> str:
+    """Three digits; what was no number is null in the manifest."""
+    return "no number" if value is None else f"{value:.3g}"
 
 
 def finite(value: Any) -> Any:

@@ -12,7 +12,7 @@ from feedback.claims import Rules
 from feedback.connection import connect
 from feedback.rounds import Rounds
 from feedback.trainer import Progress
-from service.attempt import Records, Stopped, seed_of
+from service.attempt import Records, Stopped, reasons, seed_of
 from service.valkey import Valkey
 from service.worker import Habits, Worker
 from tests.candidates import BASE, HELD, PASSED, UID, adapter, states
@@ -117,9 +117,18 @@ def test_a_held_version_keeps_its_reasons_and_answers_nobody(setting):
     setting.rate(8)
     setting.burst()
     (round,) = setting.rounds()
-    assert (round.state, round.version, round.reason) == ("held", 1, "kl: 30.0, limit 20.0")
+    assert (round.state, round.version, round.reason) == ("held", 1, "kl: 30, limit 20")
     assert setting.store.head(UID).active == 0 and states(setting.store) == {1: "held"}
     assert setting.rating_states() == ["used"] * 8
+
+
+def test_reasons_are_short_and_say_what_was_no_number():
+    checks = [
+        {"name": "reward", "value": -0.43236273527145386, "limit": 0.0, "passed": False},
+        {"name": "kl", "value": None, "limit": 20.0, "passed": False},
+        {"name": "empty", "value": 0.1, "limit": 0.2, "passed": True},
+    ]
+    assert reasons({"checks": checks}) == "reward: -0.432, limit 0; kl: no number, limit 20"
 
 
 def test_progress_is_in_the_record_while_the_round_runs(setting):
