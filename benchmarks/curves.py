@@ -77,6 +77,8 @@ def _draw_acceptance(axes: Axes, long: Result) -> None:
     if over_time:
         means = [fmean(each) for each in zip(*over_time.values(), strict=True)]
         axes.plot(_ends(means), means, color=SCORE, marker="o", linewidth=2)
+    else:
+        axes.text(0.5, 0.5, "not run yet", transform=axes.transAxes, ha="center")
     axes.set(
         title="a user's own chats (thin: each taste)", xlabel="thumbs", ylabel="accepted by the strict test"
     )
