@@ -12,6 +12,7 @@ from service.generation import Busy, EngineFailed, Generation, Stopping
 from service.metrics import Metrics
 
 END = 0
+ENDLESS = 100_000  # tokens: on a busy machine the thread may play a thousand before the test goes on
 
 
 class Script:
@@ -162,7 +163,7 @@ def test_all_or_none_is_taken_on():
 
 def test_cancelled_is_cancelled_whatever_the_thread_still_says():
     async def test(generation, engine):
-        answers = generation.submit([ask("a", "x" * 1000)])
+        answers = generation.submit([ask("a", "x" * ENDLESS)])
         pieces = aiter(answers)
         await anext(pieces)
         generation.cancel(answers)
@@ -177,7 +178,7 @@ def test_cancelled_is_cancelled_whatever_the_thread_still_says():
 
 def test_one_users_answers_are_cancelled_and_nobody_elses():
     async def test(generation, _):
-        theirs = generation.submit([ask("a", "x" * 1000, uid="gone")])
+        theirs = generation.submit([ask("a", "x" * ENDLESS, uid="gone")])
         others = generation.submit([ask("b", "hello", uid="here")])
         generation.cancel_user("gone")
         assert [end for _, end, _ in await read(theirs)] == ["cancelled"]
