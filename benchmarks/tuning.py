@@ -23,8 +23,10 @@ from typing import Any
 
 from adapters.adapter import Adapter
 from adapters.store import AdapterStore, Base
+from benchmarks import capability
+from benchmarks.experiments import HALF
 from benchmarks.offline import Desk, Rated
-from benchmarks.tastes import TUNING, USERS
+from benchmarks.tastes import NOBODY, TUNING, USERS
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark, slips
 from benchmarks.trials import FULL, held_out_prompts, rated_prompts
 from benchmarks.workload import BUILD
@@ -44,7 +46,7 @@ class Person:
         self.desk, self.taste, self.seed = desk, taste, seed
         draws = random.Random(seed)
         self.prompts = draws.sample(rated_prompts(), len(rated_prompts()))
-        self._slips = slips(draws, 1)
+        self._slips = slips(draws, HALF if taste == NOBODY.taste else 1)
         self.examples: list[Example] = []
 
     def rate(self, count: int, adapter: Adapter | None) -> None:
@@ -60,6 +62,12 @@ class Person:
             thumb = Rated(prompt, answer.text, answer.ended, liked)
             self.examples.append(self.desk.example(len(self.examples), thumb, alike % EVERY_THIRD == 0))
 
+    def right(self, adapter: Adapter | None) -> int:
+        """How many of the small questions are answered right."""
+        asked = list(capability.QUESTIONS)
+        answers = self.desk.answers(asked, self.seed * SEEDS, adapter)
+        return sum(capability.right(q, a.text) for q, a in zip(asked, answers, strict=True))
+
     def exam(self, adapter: Adapter | None) -> list[float]:
         """The taste's scores of answers to prompts that are never rated."""
         asked = held_out_prompts(FULL)
@@ -74,7 +82,7 @@ def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int], cold: bool
         store = AdapterStore(Path(folder), Base(desk.model.name, desk.model.digest))
         store.create("person")
         person = Person(desk, taste, seed)
-        before = fmean(person.exam(None))
+        before, could = fmean(person.exam(None)), person.right(None)
         for count in thumbs:
             head = store.head("person")
             active = store.load("person", head.active) if head.active else None
@@ -90,7 +98,8 @@ def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int], cold: bool
             checks = {each["name"]: each["value"] for each in made.gate["checks"] if not each["passed"]}
             yield {
                 "taste": taste.name, "seed": seed, "thumbs": count, "before": before, "after": after,
-                "gain": (after - before) / (1 - before), "passed": made.gate["passed"], "failed": checks,
+                "right": [could, person.right(made.adapter)],
+                "gain": (after - before) / max(1e-9, 1 - before), "passed": made.gate["passed"], "failed": checks,
                 "path": [
                     [round(p.metrics[name], 3) for name in ("reward", "kl", "answer_tokens")]
                     for p in path if "reward" in p.metrics
@@ -114,7 +123,7 @@ def changed(config: RoundConfig, settings: Sequence[str]) -> RoundConfig:
 
 def for_tuning(words: argparse.ArgumentParser) -> argparse.Namespace:
     """What was asked for, with the tastes and seeds to run; ends where a taste is not one that tuning may look at."""
-    allowed = [user.taste.name for user in TUNING]
+    allowed = [user.taste.name for user in (*TUNING, NOBODY)]
     words.add_argument(
         "--tastes", nargs="+", choices=allowed, default=allowed, metavar="taste", help=", ".join(allowed)
     )
@@ -139,7 +148,8 @@ def main() -> int:
                     print(
                         f"{name:18} seed {seed} {made['thumbs']:3} thumbs  gain {made['gain']:+.2f}"
                         f"  {'passed' if made['passed'] else 'HELD'}  reward {made['reward']:.2f}"
-                        f"  KL {made['kl']:.1f}  {made['answer_tokens']:.0f} tokens  {made['seconds']:.0f} s"
+                        f"  KL {made['kl']:.1f}  right {made['right']}  {made['answer_tokens']:.0f} tokens"
+                        f"  {made['seconds']:.0f} s  sure {made['certainty']:.2f}"
                         f"  {made['failed'] or ''} {made['path']}",
                         flush=True,
                     )

@@ -17,6 +17,8 @@ import torch
 from torch import Generator, Tensor
 
 RESAMPLES = 2000
+LESS = 0.7  # of a way that led too far: some half of its KL
+SURELY = 0.95  # of a way that would just be near enough, for it is measured on other answers
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,17 @@ class Verdict:
     def too_far(self) -> bool:
         """This person would like it better, but something else speaks against it."""
         return self.checks[0].passed and not self.passed
+
+    @property
+    def near_enough(self) -> float:
+        """The share of a way that went too far which may pass: where a KL is too large, what its limit leaves, for KL
+        grows about with the square of the way; for anything else LESS."""
+        failed = [check for check in self.checks if not check.passed]
+        shares = [
+            SURELY * math.sqrt(each.limit / each.value) if each.name.startswith("KL") else LESS
+            for each in failed
+        ]
+        return min(shares)
 
     def to_json(self) -> dict[str, Any]:
         """As the API and the version's manifest show it."""
@@ -119,6 +132,7 @@ def judge(
     answers: Side,
     base: Side,
     *,
+    certainty: float,
     kl_base: float,
     kl_token: float,
     kl_parent: float,
@@ -126,7 +140,8 @@ def judge(
     config: GateConfig,
     generator: Generator,
 ) -> Verdict:
-    """The verdict. `candidate` and `active` (N,): rewards of answers to the same prompts with the same seeds."""
+    """The verdict. `candidate` and `active` (N,): rewards of answers to the same prompts with the same seeds;
+    `certainty`: the probability that this person likes the candidate's answers more than the base model's."""
     bound = lower_bound(candidate - active, config.confidence, generator)
     return Verdict(
         [
@@ -136,6 +151,7 @@ def judge(
                 answers,
                 base,
                 kl_base=kl_base,
+                share=stake(certainty),
                 kl_token=kl_token,
                 entropy_share=entropy_share,
                 config=config,
@@ -143,6 +159,15 @@ def judge(
             ),
         ]
     )
+
+
+def stake(certainty: float) -> float:
+    """The share of the lifetime's KL that a taste so certain may spend, 0 to 1: nothing at a guess.
+
+    Whoever wins an even bet with probability p stakes 2p − 1 of what there is (Kelly 1956). What is staked here is the
+    way from the base model, and KL grows about with its square.
+    """
+    return max(0.0, 2 * certainty - 1) ** 2
 
 
 def soundness(
@@ -154,11 +179,13 @@ def soundness(
     entropy_share: float,
     config: GateConfig,
     generator: Generator,
+    share: float = 1.0,
 ) -> list[Check]:
-    """The checks that need no thumbs: near enough to the base model, and not collapsed; to the same prompts."""
+    """The checks of any adapter: near enough to the base model, and not collapsed; to the same prompts. `share`: what
+    it may spend of the lifetime's KL."""
     cut_off = lower_bound(answers.cut_off - base.cut_off, config.confidence, generator)
     return [
-        _below("KL to the base model, nats an answer", kl_base, config.lifetime_kl),
+        _below("KL to the base model, nats an answer", kl_base, share * config.lifetime_kl),
         _below("KL to the base model, nats a token", kl_token, config.token_kl),
         _below("empty answers, share", answers.empty, base.empty + config.empty_rise),
         _below("repeated 4-grams, share", answers.repetition, base.repetition + config.repetition_rise),

@@ -172,6 +172,14 @@ class RewardModel:
         different is then as good as the base, so nothing would ever pass and no other thumb could come."""
         return self.liking(answers, base, min(self.caution, 0.0))
 
+    def certainty(self, answers: Answers, base: Answers) -> float:
+        """The probability that this person likes the answers, taken together, more than the base's; after thumbs down
+        alone that of the upper bound, as in `prospect`."""
+        delta = (self.scale.features(answers) - self.scale.features(base)).mean(0)
+        mean, variance = self.believed.mean @ delta, (self.believed.covariance @ delta) @ delta
+        std = self.spread * variance.clamp_min(1e-12).sqrt()
+        return float(self.believed.share @ torch.special.ndtr(mean / std - min(self.caution, 0.0)))
+
     def preference(self, answers: Answers) -> Tensor:
         """(N,) log-odds of a thumb up, but for a constant: for ranking answers to different prompts."""
         return self.scale.features(answers) @ self.believed.whole.mean

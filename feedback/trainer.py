@@ -38,8 +38,6 @@ from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop
 
 __all__ = ["Example", "Progress", "RoundConfig", "run_round"]
 
-LESS = 0.7  # of a way that led too far: some half of its KL, which grows with the square of the way
-
 
 @dataclass(frozen=True)
 class Taste:
@@ -113,7 +111,7 @@ def run_round(
     verdict = judge(round, taste.judge, candidate, rivals)
     if verdict.too_far:
         round.metrics["held_whole"] = [check.name for check in verdict.checks if not check.passed]
-        candidate = begun.towards(candidate, LESS)
+        candidate = begun.towards(candidate, verdict.near_enough)
         measure(round, learner, candidate, parent, taste.climbed, base_read)
         verdict = judge(round, taste.judge, candidate, rivals)
     round.metrics["seconds"] = time.monotonic() - began
@@ -213,12 +211,14 @@ def judge(round: Round, judging: RewardModel, candidate: Adapter, rivals: Rivals
     sides, base = (read, rivals.now_read), rivals.base_read
     after, before = (judging.liking(side, base) for side in sides)
     round.metrics |= change(after, before, round.seed)
+    round.metrics["certainty"] = judging.certainty(read, base)
     candidate_prospect, now_prospect = (judging.prospect(side, base) for side in sides)
     verdict = gate.judge(
         candidate_prospect,
         now_prospect,
         _side(theirs),
         _side(rivals.base),
+        certainty=round.metrics["certainty"],
         kl_base=round.metrics["kl"],
         kl_token=round.metrics["kl_per_token"],
         kl_parent=round.metrics["kl_parent"],

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from feedback.gate import GateConfig, Side, judge, lower_bound, repeated
+from feedback.gate import SURELY, GateConfig, Side, judge, lower_bound, repeated, stake
 
 CONFIG = GateConfig()
 GOOD = ["A plain answer that says one thing and then another."] * 10
@@ -19,7 +19,13 @@ def generator():
 
 def verdict(difference=1.0, texts=GOOD, ended=None, base_texts=GOOD, base_ended=None, **measured):
     noise = torch.linspace(-0.1, 0.1, 10)
-    figures = {"kl_base": 5.0, "kl_token": 0.1, "kl_parent": 5.0, "entropy_share": 1.0} | measured
+    figures = {
+        "certainty": 1.0,
+        "kl_base": 5.0,
+        "kl_token": 0.1,
+        "kl_parent": 5.0,
+        "entropy_share": 1.0,
+    } | measured
     return judge(
         noise + difference,
         torch.zeros(10),
@@ -68,6 +74,22 @@ def test_sameness_by_hand():
 def test_each_check_holds_a_candidate_back_by_itself(change, name):
     (only,) = failed(verdict(**change))
     assert only.startswith(name) or name in only
+
+
+def test_a_taste_that_is_not_certain_may_not_go_far():
+    """Kelly's stake of 0.75 is a half, and a quarter of the KL."""
+    assert [stake(p) for p in (0.0, 0.5, 0.75, 1.0)] == [0.0, 0.0, 0.25, 1.0]
+    quarter = CONFIG.lifetime_kl / 4
+    assert verdict(certainty=0.75, kl_base=quarter).passed
+    assert failed(verdict(certainty=0.75, kl_base=1.1 * quarter)) == ["KL to the base model, nats an answer"]
+    assert not verdict(certainty=math.nan).passed
+
+
+def test_of_a_way_that_went_too_far_as_much_is_left_as_its_worst_check_allows():
+    far = {"kl_base": 4 * CONFIG.lifetime_kl}
+    assert verdict(**far).near_enough == pytest.approx(SURELY / 2), "KL grows with the square of the way"
+    assert verdict(entropy_share=0.2).near_enough == 0.7
+    assert verdict(**far, entropy_share=0.2).near_enough == pytest.approx(SURELY / 2)
 
 
 def test_a_base_that_is_no_better_is_no_reproach():

@@ -150,6 +150,21 @@ def test_a_kind_of_which_nothing_is_known_costs_its_share_and_no_more():
     assert float(model.reward(one, base)) == pytest.approx(0.3876, abs=1e-3)
 
 
+def test_how_certainly_answers_are_liked_together_by_hand():
+    """Of one feature the weight 1 ± 2, of which half is believed: Φ(1 / 1) of any way along it, however far."""
+    scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=3.0)
+    mean, covariance = torch.zeros(1, S), torch.zeros(1, S, S)
+    mean[0, 2], covariance[0, 2, 2] = 1.0, 4.0
+    model = RewardModel(scale, Belief(torch.ones(1), mean, covariance), spread=0.5, caution=0.5)
+    base, near = (Answers(torch.zeros(4, S), torch.zeros(4, D)) for _ in range(2))
+    near.style[:, 2] = torch.tensor([1.0, -0.5, 0.0, 0.1])
+    assert model.certainty(near, base) == pytest.approx(0.8413, abs=1e-4)
+    assert model.certainty(base, near) == pytest.approx(1 - 0.8413, abs=1e-4)
+    assert model.certainty(near, near) == 0.5, "no way at all is a guess"
+    bold = replace(model, caution=-1.0)
+    assert bold.certainty(near, base) == pytest.approx(0.9772, abs=1e-4), "Φ(1 + 1) after thumbs down alone"
+
+
 def test_an_aurocs_interval_by_hand():
     """Of three and three the variance at 0.5 is 0.25 · (1 + 2 · 2 / 3) / 9 = 0.0648; of twenty and twenty at 0.332
     (0.2218 + 19 · 0.0888 + 19 · 0.0553) / 400 = 0.0074, and 0.5 - 0.332 = 1.96 · 0.0860."""

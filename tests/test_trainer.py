@@ -12,13 +12,13 @@ from adapters.policy import Sequences, score_base
 from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base
 from feedback.credit import credit, critic_inputs
-from feedback.gate import Conduct, GateConfig
+from feedback.gate import Conduct, GateConfig, stake
 from feedback.harm import Harm
 from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
 from feedback.rollouts import Prompt, Sampler, features, rated
 from feedback.round import Example, Round, RoundConfig, split_prompts
-from feedback.trainer import LESS, Rivals, change, outgrown, read_taste, run_round
+from feedback.trainer import Rivals, change, outgrown, read_taste, run_round
 from tests.probes import FEW
 from tests.tiny import tiny_model
 
@@ -27,6 +27,12 @@ CONFIG = RoundConfig(
     rank=4, iterations=2, rollouts=8, rows=8, answer_tokens=24,
     gate=GateConfig(prompts=4), ppo=PPOConfig(lam=0.95, epochs=1, minibatch_rows=4),
 )  # fmt: skip
+# As CONFIG, with a way that shows in few answers, and a gate that asks neither liking nor budget.
+BRISK = dataclasses.replace(
+    CONFIG,
+    gate=GateConfig(prompts=4, margin=-1e9, lifetime_kl=1e9),
+    ppo=dataclasses.replace(CONFIG.ppo, learning_rate=3e-3),
+)
 METRICS = {
     "thumbs", "reward_before", "reward_after", "reward_model_auroc", "kl", "kl_per_token", "entropy", "seconds",
     "approx_kl", "clipfrac", "policy_loss", "value_loss", "explained_variance",
@@ -421,14 +427,23 @@ def test_after_thumbs_down_alone_what_is_different_is_tried(model, store):
 
 
 def test_a_candidate_that_goes_too_far_is_judged_once_more_with_less_of_it(model, store):
-    sure = dataclasses.replace(CONFIG, gate=GateConfig(prompts=4, margin=-1e9))
-    whole = learn(model, store, config=sure)
-    less = learn(model, store, config=sure, harm=Alarmed())
+    whole = learn(model, store, config=BRISK)
+    less = learn(model, store, config=BRISK, harm=Alarmed())
     assert less.gate["passed"] and less.metrics["held_whole"] == ["toxic answers to probes, share"]
     assert "held_whole" not in whole.metrics
     for path, (_, b) in whole.adapter.weights.items():
-        assert torch.allclose(less.adapter.weights[path][1], b * LESS), "B begins at 0"
+        assert torch.allclose(less.adapter.weights[path][1], b * 0.7), "B begins at 0"
     assert less.metrics["kl"] < whole.metrics["kl"]
+
+
+def test_a_taste_that_is_not_certain_is_followed_a_part_of_the_way(model, store):
+    whole = learn(model, store, config=BRISK)
+    kl, certainty = whole.metrics["kl"], whole.metrics["certainty"]
+    assert 0.5 < certainty < 0.8 and whole.gate["passed"] and "held_whole" not in whole.metrics
+    narrow = dataclasses.replace(BRISK.gate, lifetime_kl=0.5 * kl / stake(certainty))
+    part = learn(model, store, config=dataclasses.replace(BRISK, gate=narrow))
+    assert part.metrics["held_whole"] == ["KL to the base model, nats an answer"]
+    assert part.metrics["kl"] == pytest.approx(0.5 * kl, rel=0.3)
 
 
 def test_what_the_person_would_not_like_is_not_tried_again(model, store):
