@@ -44,11 +44,13 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Belief:
-    """A mixture of Gaussians over weights: `share` (H,), `mean` (H, W), `covariance` (H, W, W)."""
+    """A mixture of Gaussians over weights: `share` (H,), `mean` (H, W), `covariance` (H, W, W). `aimless`: the
+    probability that the thumbs follow no weights at all, and the mixture is of somebody else."""
 
     share: Tensor
     mean: Tensor
     covariance: Tensor
+    aimless: float = 0.0
 
     @functools.cached_property
     def whole(self) -> Gaussian:
@@ -69,20 +71,29 @@ class Thumbs:
     order: Tensor
 
 
-def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ...], hazard: float) -> Belief:
+def believe(
+    thumbs: Thumbs,
+    kinds: Tensor,
+    share: Tensor,
+    flips: tuple[float, ...],
+    hazard: float,
+    aimless: float = 0.0,
+) -> Belief:
     """What the thumbs leave of the kinds: for each that is still likely, the average of its hypotheses.
 
     `kinds` (G, W, W): the prior covariances, with their probabilities `share` (G,); `flips`: rates of slips, equally
-    likely before; `hazard`: how likely it is at each thumb that the taste turns there, between 0 and 1.
+    likely before; `hazard`: how likely it is at each thumb that the taste turns there, between 0 and 1;
+    `aimless`: how many people's thumbs follow nothing, as a share of all.
     """
     now = _spans(thumbs.order)  # (K + 1, N), the first without a turn
     fits = [_Fit.of(thumbs, span, kinds, flips) for span in now]
     likely = (share.log() - math.log(len(flips)))[:, None]  # (G, 1)
-    # in nats; among the turns none is likelier than another
-    steady = (1 + _newest(thumbs.order)) * math.log1p(-hazard)
-    turned = math.log(-math.expm1(steady)) - math.log(max(1, len(now) - 1))
     earlier = [_Fit.of(thumbs, ~span, kinds, flips).evidence for span in now[1:]]
-    before = [steady, *(float((likely + each).logsumexp(dim=(0, 1))) + turned for each in earlier)]
+    before = [0.0]  # in nats, where there is no turn to look for
+    if earlier:  # none of them is likelier than another
+        steady = (1 + _newest(thumbs.order)) * math.log1p(-hazard)
+        turned = math.log(-math.expm1(steady)) - math.log(len(earlier))
+        before = [steady, *(float((likely + each).logsumexp(dim=(0, 1))) + turned for each in earlier)]
     joint = torch.stack([likely + fit.evidence + then for fit, then in zip(fits, before, strict=True)])
     weight = joint.flatten().softmax(dim=0).view_as(joint)  # (K + 1, G, E)
     left = weight.sum(dim=(0, 2))
@@ -92,7 +103,16 @@ def believe(thumbs: Thumbs, kinds: Tensor, share: Tensor, flips: tuple[float, ..
         left[kept] / left[kept].sum(),
         torch.stack([each.mean for each in of_kind]),
         torch.stack([each.covariance for each in of_kind]),
+        _aimless(thumbs.sign, float(joint.logsumexp(dim=(0, 1, 2))), aimless),
     )
+
+
+def _aimless(sign: Tensor, evidence: float, before: float) -> float:
+    """The probability that every thumb went up with one and the same chance, whatever the answer: any chance is as
+    likely as another (Laplace's rule of succession), which these thumbs then had with probability u! d! / (n + 1)!."""
+    ups, downs = int((sign > 0).sum()), int((sign < 0).sum())
+    chance = math.lgamma(ups + 1) + math.lgamma(downs + 1) - math.lgamma(ups + downs + 2)
+    return float(torch.sigmoid(torch.logit(torch.tensor(before, dtype=torch.double)) + chance - evidence))
 
 
 @dataclass(frozen=True)

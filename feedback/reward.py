@@ -45,6 +45,7 @@ class RewardConfig:
     state_std: float = 0.25  # > 0
     bias_std: float = 1.5  # > 0
     flips: tuple[float, ...] = (0.02, 0.1, 0.25)  # shares of thumbs that may be slips, 0 to 0.5: averaged
+    aimless: float = 0.25  # share of people whose thumbs follow nothing, before they have given any, 0 to 1
     hazard: float = 0.007  # chance at each thumb that the taste turns there, between 0 and 1
     spread: float = 0.5  # of Laplace's deviations, > 0: whole ones doubt what holds (docs/log.md)
     caution: float = 0.5  # c: standard deviations taken off the reward, ≥ 0
@@ -173,12 +174,15 @@ class RewardModel:
         return self.liking(answers, base, min(self.caution, 0.0))
 
     def certainty(self, answers: Answers, base: Answers) -> float:
-        """The probability that this person likes the answers, taken together, more than the base's; after thumbs down
-        alone that of the upper bound, as in `prospect`."""
+        """The probability that this person likes the answers, taken together, more than the base's: a half, should the
+        thumbs follow nothing. After thumbs down alone that of the upper bound, as in `prospect`."""
         delta = (self.scale.features(answers) - self.scale.features(base)).mean(0)
         mean, variance = self.believed.mean @ delta, (self.believed.covariance @ delta) @ delta
         std = self.spread * variance.clamp_min(1e-12).sqrt()
-        return float(self.believed.share @ torch.special.ndtr(mean / std - min(self.caution, 0.0)))
+        deviations = torch.cat([mean / std, torch.zeros(1)]) - min(self.caution, 0.0)
+        aimless = torch.tensor([self.believed.aimless])
+        share = torch.cat([(1 - aimless) * self.believed.share, aimless])
+        return float(share @ torch.special.ndtr(deviations))
 
     def preference(self, answers: Answers) -> Tensor:
         """(N,) log-odds of a thumb up, but for a constant: for ranking answers to different prompts."""
@@ -201,6 +205,7 @@ class RewardModel:
             "state_mean": scale.state_mean,
             "components": scale.components,
             "share": self.believed.share,
+            "aimless": torch.tensor(self.believed.aimless),
             "mean": self.believed.mean,
             "covariance": self.believed.covariance,
         }
@@ -221,11 +226,16 @@ def fit(
     features = scale.features(answers).double()
     x = torch.cat([features, torch.ones(len(answers), 1, dtype=torch.double)], dim=1)  # (N, F + 1)
     thumbs = Thumbs(x, up.double() * 2 - 1, torch.arange(len(up)) if order is None else order)
-    now = believe(thumbs, *prior.kinds(), config.flips, config.hazard)
+    now = believe(thumbs, *prior.kinds(), config.flips, config.hazard, config.aimless)
     only_down = len(up) > 0 and not bool(up.any())
     return RewardModel(
         scale,
-        Belief(now.share.float(), now.mean[:, :-1].float(), now.covariance[:, :-1, :-1].float()),
+        Belief(
+            now.share.float(),
+            now.mean[:, :-1].float(),
+            now.covariance[:, :-1, :-1].float(),
+            now.aimless,
+        ),
         config.spread,
         -config.curiosity if only_down else config.caution,
     )

@@ -145,3 +145,20 @@ def test_a_taste_that_turned_round_is_followed_and_a_steady_one_loses_little():
     kept = believe(thumbs(x, steady), kinds, share, (0.1,), 0.007).whole
     sure = believe(thumbs(x, steady, torch.zeros(48)), kinds, share, (0.1,), 0.007).whole
     assert float(kept.mean) > 0.9 * float(sure.mean)
+
+
+def test_thumbs_that_follow_nothing_by_hand():
+    """Without weights a thumb is up by σ(0): four thumbs have 1/16. By one chance for all, any as likely as another,
+    two up and two down have 2! 2! / 5! = 1/30, and four up 4! / 5! = 1/5."""
+    nothing = torch.eye(2, dtype=torch.double)[None] * 1e-12
+    x = [[1.0, 1.0], [0.5, 1.0], [-1.0, 1.0], [0.0, 1.0]]
+
+    def aimless(sign, before=0.25):
+        given = thumbs(x, sign, torch.zeros(4))
+        return believe(given, nothing, torch.ones(1).double(), (0.0,), 0.007, before).aimless
+
+    assert aimless([1.0, -1.0, 1.0, -1.0]) == pytest.approx(
+        (1 / 30 / 4) / (1 / 30 / 4 + 3 / 16 / 4), rel=1e-3
+    )
+    assert aimless([1.0] * 4) == pytest.approx((1 / 5 / 4) / (1 / 5 / 4 + 3 / 16 / 4), rel=1e-3)
+    assert aimless([1.0] * 4, before=0.0) == 0.0

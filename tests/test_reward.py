@@ -163,6 +163,33 @@ def test_how_certainly_answers_are_liked_together_by_hand():
     assert model.certainty(near, near) == 0.5, "no way at all is a guess"
     bold = replace(model, caution=-1.0)
     assert bold.certainty(near, base) == pytest.approx(0.9772, abs=1e-4), "Φ(1 + 1) after thumbs down alone"
+    aimless = replace(model, believed=replace(model.believed, aimless=0.5))
+    assert aimless.certainty(near, base) == pytest.approx((0.8413 + 0.5) / 2, abs=1e-4)
+
+
+def test_a_coins_thumbs_make_less_certain_than_a_tastes():
+    """48 of each, with the prior as it ships; the answers are those that are believed to be liked best."""
+    shipped, _, _ = prior.shipped()
+    assert shipped.unit is not None and shipped.projection is not None
+    unit, wide = shipped.unit, len(shipped.projection)
+
+    def drawn(n, seed):
+        generator = torch.Generator().manual_seed(seed)
+        style = torch.randn(n, S, generator=generator) * unit
+        return Answers(style, torch.zeros(n, wide))
+
+    made, others, base = drawn(48, 1), drawn(200, 2), drawn(24, 3)
+
+    def certainty(up):
+        model = fit(made, up, Scale.of(made, CONFIG, shipped), CONFIG, shipped)
+        best = model.preference(others).topk(24).indices.tolist()
+        return model.certainty(others.rows(best), base)
+
+    coins = [
+        (torch.rand(48, generator=torch.Generator().manual_seed(seed)) < 0.5).float() for seed in range(8)
+    ]
+    assert sum(map(certainty, coins)) / len(coins) < 0.85
+    assert certainty(person(made, 4, flipped=0.1)) > 0.97
 
 
 def test_an_aurocs_interval_by_hand():
