@@ -67,7 +67,7 @@ def main() -> int:
     with (BUILD / "climb.jsonl").open("a") as file:
         for seed in given.seeds:
             for name in given.tastes:
-                person = Person(desk, USERS[name].taste, seed)
+                person = Person(desk, USERS[name], seed)
                 before = fmean(person.exam(None))
                 person.rate(THUMBS, None)
                 for setting in SETTINGS:

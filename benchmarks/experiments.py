@@ -18,13 +18,12 @@ from benchmarks.trials import STEP, STREAK_STEP, Form, Trial
 from service.person import Person
 
 Record = dict[str, Any]
-HALF = 5  # slips of ten: a coin
 
 
 def run(trial: Trial, person: Person, form: Form) -> Record:
     """The trial's record. Raises what `Teacher` raises."""
-    slips = HALF if trial.experiment == "random" else 1
-    teacher = Teacher(person, USERS[trial.taste].taste, trial.seed, form, slips)
+    user = USERS[trial.taste]
+    teacher = Teacher(person, user.taste, trial.seed, form, user.slips)
     return _HOW[trial.experiment](teacher, form.thumbs[trial.experiment], trial)
 
 

@@ -28,10 +28,11 @@ TABLE = Path(__file__).with_name("base_utility.json")
 
 @dataclass(frozen=True)
 class User:
-    """A taste and what kind it is of."""
+    """A taste, what kind it is of, and how many of ten thumbs are slips."""
 
     kind: str
     taste: Taste
+    slips: int = 1
 
 
 def _user(kind: str, name: str, wish: str, liking: Trait, threshold: float, strict: float) -> User:
@@ -81,7 +82,7 @@ TURNS = {
 LONG_RUN = ("short-sentences", "paragraphs", "careful", "warm", "reader-first", "learned-words")
 
 # Likes whatever is language: with half of the thumbs flipped, a user without a taste.
-NOBODY = User("none", Taste("nobody", "nothing in particular", lambda _: 1.0, 0.5, lambda _: True))
+NOBODY = User("none", Taste("nobody", "nothing in particular", lambda _: 1.0, 0.5, lambda _: True), slips=5)
 
 USERS = {user.taste.name: user for user in (*TUNING, *REPORT, NOBODY)}
 

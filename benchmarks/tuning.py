@@ -2,9 +2,10 @@
 
     python -m benchmarks.tuning reward.caution=1 ppo.learning_rate=1e-3 --tastes lists calm --thumbs 16 32
 
-Knows the order of thumbs, round and exam. Does not know HTTP or Redis: a round is `run_round`, and what it made is
-examined whether the gate lets it pass or not, so that the gate's verdict stands beside the truth. The next thumbs are
-for the answers of the newest version that passed. One line of JSON a round, in build/bench/tuning.
+Knows the order of thumbs, round and exam, which counts small questions too; a coin ("nobody") takes part where named.
+Does not know HTTP or Redis: a round is `run_round`, and what it made is examined whether the gate lets it pass or not,
+so that the gate's verdict stands beside the truth. The next thumbs are for the answers of the newest version that
+passed. One line of JSON a round, in build/bench/tuning.
 """
 
 from __future__ import annotations
@@ -24,29 +25,27 @@ from typing import Any
 from adapters.adapter import Adapter
 from adapters.store import AdapterStore, Base
 from benchmarks import capability
-from benchmarks.experiments import HALF
 from benchmarks.offline import Desk, Rated
-from benchmarks.tastes import NOBODY, TUNING, USERS
+from benchmarks.tastes import NOBODY, TUNING, USERS, User
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark, slips
 from benchmarks.trials import FULL, held_out_prompts, rated_prompts
 from benchmarks.workload import BUILD
 from feedback.harm import Harm
 from feedback.round import Example, Progress, RoundConfig
 from feedback.trainer import run_round
-from service.tastes import Taste
 
 FOLDER = BUILD / "tuning"
 EVERY_THIRD = 3  # thumb of each kind is kept for the judge, as the service keeps them
 
 
 class Person:
-    """One taste and seed: what they were answered, and their thumbs so far."""
+    """One user and seed: what they were answered, and their thumbs so far."""
 
-    def __init__(self, desk: Desk, taste: Taste, seed: int) -> None:
-        self.desk, self.taste, self.seed = desk, taste, seed
+    def __init__(self, desk: Desk, user: User, seed: int) -> None:
+        self.desk, self.taste, self.seed = desk, user.taste, seed
         draws = random.Random(seed)
         self.prompts = draws.sample(rated_prompts(), len(rated_prompts()))
-        self._slips = slips(draws, HALF if taste == NOBODY.taste else 1)
+        self._slips = slips(draws, user.slips)
         self.examples: list[Example] = []
 
     def rate(self, count: int, adapter: Adapter | None) -> None:
@@ -75,13 +74,13 @@ class Person:
         return [mark(self.taste, p, a.text, a.ended, 0).score for p, a in zip(asked, answers, strict=True)]
 
 
-def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int], cold: bool) -> Iterator[dict[str, Any]]:
+def learn(desk: Desk, user: User, seed: int, thumbs: Sequence[int], cold: bool) -> Iterator[dict[str, Any]]:
     """After so many thumbs a round, and what came of it."""
     harm = Harm()
     with tempfile.TemporaryDirectory() as folder:
         store = AdapterStore(Path(folder), Base(desk.model.name, desk.model.digest))
         store.create("person")
-        person = Person(desk, taste, seed)
+        person = Person(desk, user, seed)
         before, could = fmean(person.exam(None)), person.right(None)
         for count in thumbs:
             head = store.head("person")
@@ -97,7 +96,7 @@ def learn(desk: Desk, taste: Taste, seed: int, thumbs: Sequence[int], cold: bool
             store.publish("person", made, head.epoch)
             checks = {each["name"]: each["value"] for each in made.gate["checks"] if not each["passed"]}
             yield {
-                "taste": taste.name, "seed": seed, "thumbs": count, "before": before, "after": after,
+                "taste": user.taste.name, "seed": seed, "thumbs": count, "before": before, "after": after,
                 "right": [could, person.right(made.adapter)],
                 "gain": (after - before) / max(1e-9, 1 - before), "passed": made.gate["passed"], "failed": checks,
                 "path": [
@@ -121,11 +120,13 @@ def changed(config: RoundConfig, settings: Sequence[str]) -> RoundConfig:
     return config
 
 
-def for_tuning(words: argparse.ArgumentParser) -> argparse.Namespace:
-    """What was asked for, with the tastes and seeds to run; ends where a taste is not one that tuning may look at."""
-    allowed = [user.taste.name for user in (*TUNING, NOBODY)]
+def for_tuning(words: argparse.ArgumentParser, also: Sequence[User] = ()) -> argparse.Namespace:
+    """What was asked for, with the tastes and seeds to run: by default all that tuning may look at. `also`: users who
+    take part if they are named. Ends where another one is."""
+    tuning, others = ([user.taste.name for user in users] for users in (TUNING, also))
+    allowed = [*tuning, *others]
     words.add_argument(
-        "--tastes", nargs="+", choices=allowed, default=allowed, metavar="taste", help=", ".join(allowed)
+        "--tastes", nargs="+", choices=allowed, default=tuning, metavar="taste", help=", ".join(allowed)
     )
     words.add_argument("--seeds", nargs="+", type=int, default=[1])
     return words.parse_args()
@@ -136,14 +137,14 @@ def main() -> int:
     words.add_argument("settings", nargs="*", help="name=value of RoundConfig, or part.name=value")
     words.add_argument("--thumbs", nargs="+", type=int, default=[16, 32, 48])
     words.add_argument("--cold", action="store_true", help="every round begins at the base model")
-    given = for_tuning(words)
+    given = for_tuning(words, also=[NOBODY])
     desk = Desk(changed(RoundConfig(answer_tokens=FULL.tokens), given.settings))
     FOLDER.mkdir(parents=True, exist_ok=True)
     changes = [*given.settings, *(["cold"] if given.cold else [])]
     with (FOLDER / f"{'_'.join(changes) or 'as-it-is'}.jsonl").open("a") as file:
         for seed in given.seeds:
             for name in given.tastes:
-                for made in learn(desk, USERS[name].taste, seed, given.thumbs, given.cold):
+                for made in learn(desk, USERS[name], seed, given.thumbs, given.cold):
                     print(json.dumps(made), file=file, flush=True)
                     print(
                         f"{name:18} seed {seed} {made['thumbs']:3} thumbs  gain {made['gain']:+.2f}"

@@ -9,7 +9,7 @@ since when the taste has been what it is. Each gets Laplace's approximation of i
 information for the Hessian, which the slips would else make indefinite. By their evidence they are weighed, and within
 each kind averaged to one Gaussian: thumbs that contradict each other speak for a high ε, and so for weak weights; a
 taste that has turned round speaks for a recent turn, before which thumbs count for nothing (Adams & MacKay 2007,
-"Bayesian online changepoint detection").
+"Bayesian online changepoint detection"). Beside them all stands one without weights: thumbs that follow nothing.
 
 Shapes: N thumbs, W weights (features, then the bias), J hypotheses, G kinds, E rates of slips, K turns.
 """

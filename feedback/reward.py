@@ -24,7 +24,7 @@ Shapes: N answers, F = S + C features: S of style, C components of hidden states
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -152,7 +152,14 @@ class RewardModel:
 
     def worth(self, answers: Answers, base: Answers) -> tuple[Tensor, Tensor]:
         """How much better answers are than the base's, log-odds of a thumb up: mean and deviation (N, H)."""
-        delta = self.scale.features(answers) - self.scale.features(base)
+        return self._worth_of(self._apart(answers, base))
+
+    def _apart(self, answers: Answers, base: Answers) -> Tensor:
+        """(N, F)"""
+        return self.scale.features(answers) - self.scale.features(base)
+
+    def _worth_of(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, F) → mean and deviation (N, H)"""
         variance = ((delta @ self.believed.covariance) * delta).sum(2).T
         return delta @ self.believed.mean.T, self.spread * variance.clamp_min(0).sqrt()
 
@@ -176,13 +183,11 @@ class RewardModel:
     def certainty(self, answers: Answers, base: Answers) -> float:
         """The probability that this person likes the answers, taken together, more than the base's: a half, should the
         thumbs follow nothing. After thumbs down alone that of the upper bound, as in `prospect`."""
-        delta = (self.scale.features(answers) - self.scale.features(base)).mean(0)
-        mean, variance = self.believed.mean @ delta, (self.believed.covariance @ delta) @ delta
-        std = self.spread * variance.clamp_min(1e-12).sqrt()
-        deviations = torch.cat([mean / std, torch.zeros(1)]) - min(self.caution, 0.0)
-        aimless = torch.tensor([self.believed.aimless])
-        share = torch.cat([(1 - aimless) * self.believed.share, aimless])
-        return float(share @ torch.special.ndtr(deviations))
+        mean, std = self._worth_of(self._apart(answers, base).mean(0, keepdim=True))
+        bold, aimless = -min(self.caution, 0.0), self.believed.aimless
+        follows = torch.special.ndtr(mean / std.clamp_min(1e-9) + bold) @ self.believed.share
+        by_chance = torch.special.ndtr(torch.tensor(bold))
+        return float((1 - aimless) * follows + aimless * by_chance)
 
     def preference(self, answers: Answers) -> Tensor:
         """(N,) log-odds of a thumb up, but for a constant: for ranking answers to different prompts."""
@@ -230,11 +235,11 @@ def fit(
     only_down = len(up) > 0 and not bool(up.any())
     return RewardModel(
         scale,
-        Belief(
-            now.share.float(),
-            now.mean[:, :-1].float(),
-            now.covariance[:, :-1, :-1].float(),
-            now.aimless,
+        replace(
+            now,
+            share=now.share.float(),
+            mean=now.mean[:, :-1].float(),
+            covariance=now.covariance[:, :-1, :-1].float(),
         ),
         config.spread,
         -config.curiosity if only_down else config.caution,
