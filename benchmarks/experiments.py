@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 from benchmarks import capability
@@ -18,6 +19,7 @@ from benchmarks.trials import STEP, STREAK_STEP, Form, Trial
 from service.person import Person
 
 Record = dict[str, Any]
+DRAWS = 8  # answers to each small question: of one apiece, chance alone turns more than the target allows
 
 
 def run(trial: Trial, person: Person, form: Form) -> Record:
@@ -70,8 +72,11 @@ def random(teacher: Teacher, thumbs: int, _: Trial) -> Record:
 
 
 def _probes(teacher: Teacher) -> Record:
-    asked = teacher.look(list(capability.QUESTIONS))
-    return {"exam": _plain(teacher.exam()), "right": [capability.right(e.prompt, e.answer) for e in asked]}
+    """`right`: of each small question, the share of its answers that are right."""
+    asked = teacher.look([question for question in capability.QUESTIONS for _ in range(DRAWS)])
+    right = [capability.right(each.prompt, each.answer) for each in asked]
+    shares = [fmean(right[first : first + DRAWS]) for first in range(0, len(right), DRAWS)]
+    return {"exam": _plain(teacher.exam()), "right": shares}
 
 
 def _plain(marked: list[Marked]) -> list[Record]:

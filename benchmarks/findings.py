@@ -172,11 +172,12 @@ def random(found: Found) -> Result:
     published = [each["metrics"]["kl"] for each in rounds if each["state"] == "published"]
     figures = {
         "questions, points": right.low,
+        "questions, mean": right.mean,
         "language, points": language.low,
+        "language, mean": language.mean,
         "KL": max(published, default=0.0),
     }
-    means = {"questions, mean": right.mean, "language, mean": language.mean}
-    return Result(figures, {**means, "rounds": dict(Counter(each["state"] for each in rounds))})
+    return Result(figures, {"rounds": dict(Counter(each["state"] for each in rounds))})
 
 
 def baseline(name: str) -> Callable[[Found], Result]:

@@ -110,9 +110,9 @@ LEARNING = (
     Target("turned", "gain", "gain for the new taste, 32 thumbs after the old one turned round",
            "the base model", "≥", 0.5, "", "gain at the turn", "at the turn"),
     Target("random", "questions, points", "random thumbs: small questions right, change, low end of 95 %",
-           "the base model", "≥", -5, "points"),
+           "the base model", "≥", -5, "points", "questions, mean", "mean"),
     Target("random", "language, points", "random thumbs: answers that are language, change, low end of 95 %",
-           "the base model", "≥", -5, "points"),
+           "the base model", "≥", -5, "points", "language, mean", "mean"),
     Target("random", "KL", "random thumbs: farthest version published", "the lifetime's budget",
            "≤", GateConfig().lifetime_kl, "nats"),
 )  # fmt: skip
