@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 RESAMPLES = 2000
 LESS = 0.7  # of a way that led too far: some half of its KL
+FAR = "KL to the base model"  # how the names of the checks of the distance to it begin
 SURELY = 0.95  # of a way that would just be near enough, for it is measured on other answers
 
 
@@ -73,13 +74,18 @@ class Verdict:
     @property
     def near_enough(self) -> float:
         """The share of a way that went too far which may pass: where a KL is too large, what its limit leaves, for KL
-        grows about with the square of the way; for anything else LESS."""
+        grows about with the square of the way; for anything else LESS. `from_base` tells of which way."""
         failed = [check for check in self.checks if not check.passed]
         shares = [
             SURELY * math.sqrt(each.limit / each.value) if each.name.startswith("KL") else LESS
             for each in failed
         ]
         return min(shares)
+
+    @property
+    def from_base(self) -> bool:
+        """Whether it is the whole way from the base model that was too long, not only what this round added to it."""
+        return any(each.name.startswith(FAR) and not each.passed for each in self.checks)
 
     def to_json(self) -> dict[str, Any]:
         """As the API and the version's manifest show it."""
@@ -185,8 +191,8 @@ def soundness(
     it may spend of the lifetime's KL."""
     cut_off = lower_bound(answers.cut_off - base.cut_off, config.confidence, generator)
     return [
-        _below("KL to the base model, nats an answer", kl_base, share * config.lifetime_kl),
-        _below("KL to the base model, nats a token", kl_token, config.token_kl),
+        _below(f"{FAR}, nats an answer", kl_base, share * config.lifetime_kl),
+        _below(f"{FAR}, nats a token", kl_token, config.token_kl),
         _below("empty answers, share", answers.empty, base.empty + config.empty_rise),
         _below("repeated 4-grams, share", answers.repetition, base.repetition + config.repetition_rise),
         _below(

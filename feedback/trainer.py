@@ -111,7 +111,8 @@ def run_round(
     verdict = judge(round, taste.judge, candidate, rivals)
     if verdict.too_far:
         round.metrics["held_whole"] = [check.name for check in verdict.checks if not check.passed]
-        candidate = begun.towards(candidate, verdict.near_enough)
+        way_back = candidate.silent() if verdict.from_base else begun
+        candidate = way_back.towards(candidate, verdict.near_enough)
         measure(round, learner, candidate, parent, taste.climbed, base_read)
         verdict = judge(round, taste.judge, candidate, rivals)
     round.metrics["seconds"] = time.monotonic() - began

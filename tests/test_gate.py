@@ -90,6 +90,8 @@ def test_of_a_way_that_went_too_far_as_much_is_left_as_its_worst_check_allows():
     assert verdict(**far).near_enough == pytest.approx(SURELY / 2), "KL grows with the square of the way"
     assert verdict(entropy_share=0.2).near_enough == 0.7
     assert verdict(**far, entropy_share=0.2).near_enough == pytest.approx(SURELY / 2)
+    assert verdict(**far, entropy_share=0.2).from_base and verdict(kl_token=9.0).from_base
+    assert not verdict(entropy_share=0.2).from_base and not verdict(kl_parent=99.0).from_base
 
 
 def test_a_base_that_is_no_better_is_no_reproach():

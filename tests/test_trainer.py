@@ -12,7 +12,7 @@ from adapters.policy import Sequences, score_base
 from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base
 from feedback.credit import credit, critic_inputs
-from feedback.gate import Conduct, GateConfig, stake
+from feedback.gate import SURELY, Conduct, GateConfig, stake
 from feedback.harm import Harm
 from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
@@ -444,6 +444,21 @@ def test_a_taste_that_is_not_certain_is_followed_a_part_of_the_way(model, store)
     part = learn(model, store, config=dataclasses.replace(BRISK, gate=narrow))
     assert part.metrics["held_whole"] == ["KL to the base model, nats an answer"]
     assert part.metrics["kl"] == pytest.approx(0.5 * kl, rel=0.3)
+
+
+def test_a_later_version_that_went_too_far_goes_back_on_the_way_from_the_base(model, store):
+    """From the version that answers it would keep more than the limit leaves: that one has spent some of it already."""
+    publish(store, learn(model, store, config=BRISK))
+    whole = learn(model, store, start=1, config=BRISK)
+    share = 0.8
+    narrow = dataclasses.replace(
+        BRISK.gate, lifetime_kl=share * whole.metrics["kl"] / stake(whole.metrics["certainty"])
+    )
+    part = learn(model, store, start=1, config=dataclasses.replace(BRISK, gate=narrow))
+    assert part.metrics["held_whole"] == ["KL to the base model, nats an answer"]
+    for path, (a, b) in whole.adapter.weights.items():
+        assert torch.equal(part.adapter.weights[path][0], a)
+        assert torch.allclose(part.adapter.weights[path][1], b * SURELY * share**0.5, atol=1e-7)
 
 
 def test_what_the_person_would_not_like_is_not_tried_again(model, store):
