@@ -34,6 +34,7 @@ PARTS = (40, 16)  # prompts that are rated before each round; the rest of the fi
 FLIPPED = 0.1  # chance that a thumb goes the wrong way
 LOOK_SECONDS = 1.0  # between two looks at a running round
 SPARE = 1.3  # how much longer than the first exam the last one may take
+OVERTAKEN = "overtaken"  # the reason of a round that something newer ended
 FIGURES, PICTURE = "figures.json", "learning.png"
 
 
@@ -113,6 +114,7 @@ class Demo:
             self._learn(deadline)
             version = self._person.adapter()["active_version"]
             if version != self.course.after.version:
+                self._say_if_taken_back(version)
                 self._examine(version)
             part_seconds = self.elapsed - part_began
 
@@ -152,7 +154,12 @@ class Demo:
         )
 
     def _learn(self, deadline: float) -> None:
-        """Rounds until every thumb is learnt from, one failed, or there is no more time."""
+        """
+        Rounds until every thumb is learnt from, one failed, or there is no more time.
+
+        An overtaken round is no failure: the watch took away the version that it set out from, and its thumbs
+        are queued again for a round from the older one.
+        """
         while self.elapsed < deadline:
             status = self._person.adapter()
             if not (status["round"] or status["feedback"]["queued"]):
@@ -160,8 +167,15 @@ class Demo:
             seen = self._follow(status["round"] or self._person.ask_for_round(), deadline)
             self.course.rounds.append(seen)
             self._screen.say(_outcome(seen, self.course.after.version))
-            if seen.state not in ("published", "held"):
+            if seen.state == "failed" and seen.reason != OVERTAKEN:
                 return
+
+    def _say_if_taken_back(self, version: int) -> None:
+        """A version that was examined and answers no longer gave way by itself; its round says why."""
+        for seen in self.course.rounds:
+            if seen.version == self.course.after.version and seen.version > version:
+                reason = self._person.round(seen.id)["reason"]
+                self._screen.say(f"Version {seen.version} answers no longer: {reason}.")
 
     def _follow(self, round: dict[str, Any], deadline: float) -> Seen:
         """The round as it was when it ended, or when there was no more time to wait for it."""
@@ -214,6 +228,8 @@ def _outcome(seen: Seen, active: int) -> str:
         return f"Version {seen.version} was published {took} and answers from now on."
     if seen.state == "held":
         return f"Version {seen.version} was held by the gate {took}: {seen.reason}. {nothing}"
+    if seen.state == "failed" and seen.reason == OVERTAKEN:
+        return f"The round ended {took}: something newer overtook it. Its thumbs are queued again."
     if seen.state == "failed":
         return f"The round failed {took}: {seen.reason}. {nothing}"
     return f"Time is up, and the round is still {seen.state} {took}; it goes on unwatched. For now {answers} answers."
