@@ -26,8 +26,9 @@ from benchmarks.offline import Desk, Rated
 from benchmarks.tastes import USERS
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark
 from benchmarks.trials import COMPARED, FOLDER, Form, Trial, held_out_prompts, rated_prompts
-from feedback.reward import auroc
+from feedback.reward import Answers, auroc
 from feedback.rollouts import Rollout
+from feedback.round import split_prompts
 
 Record = dict[str, Any]
 CHOICES = 4
@@ -95,7 +96,8 @@ def kto(trial: Trial, desk: Desk, form: Form) -> Record:
 
 
 def auroc_of(trial: Trial, desk: Desk, form: Form) -> Record:
-    """The reward model after so many thumbs on the base's answers, on answers to other prompts."""
+    """The reward model after so many thumbs on the base's answers, on answers to other prompts. As in a round, it has
+    seen what else the base answers to the rated prompts, and to neutral ones while these are few."""
     taste = USERS[trial.taste].taste
     draws = random.Random(trial.seed)
     every = [*rated_prompts(), *held_out_prompts(form)]
@@ -110,9 +112,16 @@ def auroc_of(trial: Trial, desk: Desk, form: Form) -> Record:
     record: Record = {"oracle": auroc(scores, heard), "thumbs": {}}
     for count in READ_THUMBS:
         thumbs = [Rated(prompts[i], drawn[i].text, drawn[i].ended, noisy[i]) for i in range(count)]
-        said = desk.taste(thumbs, read.rows(list(range(count)))).climbed.preference(read.rows(rest))
+        said = desk.taste(thumbs, usual(desk, thumbs, trial)).climbed.preference(read.rows(rest))
         record["thumbs"][count] = {"noise-free": auroc(said, truth), "noisy": auroc(said, heard)}
     return record
+
+
+def usual(desk: Desk, thumbs: Sequence[Rated], trial: Trial) -> Answers:
+    """What a round reads of the base model's answers, once more drawn."""
+    examples = [desk.example(number, thumb) for number, thumb in enumerate(thumbs)]
+    prompts, _ = split_prompts(examples, desk.config)
+    return desk.read(desk.answers([prompt.messages for prompt in prompts], trial.seed * SEEDS + FAR))
 
 
 def _gain(trial: Trial, form: Form) -> Record:

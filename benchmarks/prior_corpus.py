@@ -19,6 +19,7 @@ from adapters.model import BaseModel, ModelConfig, load
 from adapters.sampling import Sampling
 from benchmarks import workload
 from benchmarks.results import Say
+from feedback.crowd import tally
 from feedback.reward import Answers
 from feedback.rollouts import Prompt, Rollout, Sampler, features, rated, styles
 from feedback.round import RoundConfig
@@ -78,7 +79,8 @@ def to_judge_by(say: Say) -> Corpus:
     """Two answers to each of the demo's prompts, as chat draws them: none of them is learnt from."""
     asked = [(n, line, None) for n, line in enumerate(workload.lines())]
     draws = [replace(_chat(), seed=SEED + 1000 * (turn + 1)) for turn in range(2)]
-    return _kept("prior-judge", [(asked, sampling) for sampling in draws], say)
+    found = _kept("prior-judge", [(asked, sampling) for sampling in draws], say)
+    return replace(found, read=replace(found.read, counts=tally(found.texts)))
 
 
 def _chat() -> Sampling:
@@ -103,9 +105,8 @@ def _kept(name: str, wanted: Sequence[tuple[Asked, Sampling]], say: Say) -> Corp
     found = told["rows"]
     texts = [text for _, text, _ in found]
     style = styles([(text, ended) for _, text, ended in found])
-    return Corpus(
-        texts, [number for number, _, _ in found], Answers(style, load_file(file)["states"]), told["model"]
-    )
+    read = Answers(style, load_file(file)["states"])
+    return Corpus(texts, [number for number, _, _ in found], read, told["model"])
 
 
 def _answers(model: BaseModel, asked: Asked, sampling: Sampling, say: Say) -> list[tuple[int, Rollout]]:

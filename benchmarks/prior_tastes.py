@@ -12,36 +12,13 @@ from __future__ import annotations
 import functools
 import math
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from feedback import vocabulary
-from feedback.vocabulary import WORD
+from feedback.counts import ITEM, MARKS, SENTENCE_END, SUFFIXES, Count, Said, in_lower_case
 
-Count = Callable[["Said"], float]
-
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-ITEM = re.compile(r"(?:[-*•+]|\d{1,2}[.)])\s")
-MARKS = "!?,;:()\"-'*.–…"
-SUFFIXES = (
-    "ing",
-    "ly",
-    "ed",
-    "s",
-    "tion",
-    "er",
-    "al",
-    "ful",
-    "ive",
-    "ous",
-    "able",
-    "ment",
-    "ness",
-    "est",
-    "y",
-)
 PRONOUNS = (vocabulary.FIRST_PERSON, vocabulary.SECOND_PERSON, vocabulary.THIRD_PERSON)
 FAMILIES = tuple(
     words
@@ -53,29 +30,7 @@ LEVELS = (0.05, 0.95)  # of a statistic over answers: the range that its two lev
 MIXED = "mixed"
 
 
-@dataclass(frozen=True)
-class Said:
-    """A text taken apart. `opening` and `ending`: the words of its first and its last sentence."""
-
-    text: str
-    words: list[str]
-    lines: list[str]
-    sentences: list[list[str]]
-
-    @staticmethod
-    @functools.lru_cache(maxsize=8192)
-    def of(text: str) -> Said:
-        parts = [_words(part) for part in SENTENCE_END.split(text)]
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return Said(text, _words(text), lines, [part for part in parts if part] or [[]])
-
-    def hundred(self, count: float) -> float:
-        """So many in a hundred words."""
-        return 100 * count / max(1, len(self.words))
-
-
-def _words(text: str) -> list[str]:
-    return [word.lower().replace("’", "'") for word in WORD.findall(text)]
+take_apart = functools.lru_cache(maxsize=8192)(Said.of)
 
 
 @dataclass(frozen=True)
@@ -102,7 +57,7 @@ class Taste:
 
     def score(self, text: str) -> float:
         """0 to 1: how much of what this person likes is in the text."""
-        scores = [part.score(Said.of(text)) for part in self.parts]
+        scores = [part.score(take_apart(text)) for part in self.parts]
         return math.prod(scores) ** (1 / len(scores)) if self.product else sum(scores) / len(scores)
 
     def likes(self, text: str) -> bool:
@@ -126,7 +81,7 @@ class Crowd:
     """Where tastes are drawn from: the texts that people have read."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self.read = [Said.of(text) for text in texts]
+        self.read = [take_apart(text) for text in texts]
         self.common = Counter(word for said in self.read for word in set(said.words))
 
     def draw(self, name: str, chance: random.Random) -> Taste | None:
@@ -194,7 +149,9 @@ def _length(_: Crowd, chance: random.Random) -> Count:
 def _layout(_: Crowd, chance: random.Random) -> Count:
     counts: tuple[Count, ...] = (
         lambda said: sum(ITEM.match(line) is not None for line in said.lines),
-        lambda said: sum(len(_words(s)) for s in said.lines if ITEM.match(s)) / max(1, len(said.words)),
+        lambda said: (
+            sum(len(in_lower_case(s)) for s in said.lines if ITEM.match(s)) / max(1, len(said.words))
+        ),
         lambda said: len(said.lines),
         lambda said: len(said.words) / max(1, len(said.lines)),
         lambda said: said.text.count("\n\n"),

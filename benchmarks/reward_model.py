@@ -26,8 +26,9 @@ from torch import Generator, Tensor
 from benchmarks import prior_corpus, prior_tastes
 from benchmarks.prior_corpus import Corpus, Person
 from benchmarks.workload import BUILD
+from feedback.crowd import shipped
 from feedback.prior import Prior
-from feedback.reward import Answers, RewardConfig, RewardModel, Scale, auroc, fit, shared
+from feedback.reward import Answers, Company, RewardConfig, RewardModel, Scale, auroc, fit, shared
 from service.tastes import TASTES
 
 RATED, DRAWS, DRAWN, SEED = 56, 3, 12, 7  # prompts that may be rated; thumbs drawn anew; people drawn
@@ -92,22 +93,27 @@ def variants(digest: str) -> dict[str, Fit]:
     config = RewardConfig()
     whole, alone = shared(digest, config), config.alone.prior()
 
-    def model(prior: Prior, recent: bool, style: float, states: float) -> Fit:
+    def model(
+        prior: Prior = whole, recent: bool = True, style: float = 1, states: float = 1, crowd: bool = True
+    ) -> Fit:
         def made(answers: Answers, up: Tensor, others: Answers) -> RewardModel:
-            kept = [Answers(part.style * style, part.states * states) for part in (answers, others)]
-            scale = Scale.of(Answers.join(kept), config, prior)
+            kept, usual = (Answers(p.style * style, p.states * states, p.counts) for p in (answers, others))
+            scale = Scale.of(Answers.join([kept, usual]), config, prior)
             order = torch.arange(len(up)) if recent else torch.zeros(len(up))
-            return fit(kept[0], up, scale, config, prior, order)
+            company = Company.among(shipped()[0], usual, kept, scale) if crowd else None
+            return fit(kept, up, scale, config, prior, order, company)
 
         return made
 
     return {
-        "as it is": model(whole, True, 1, 1),
-        "no kinds of one feature": model(replace(whole, single=0.0), True, 1, 1),
-        "no shared prior": model(alone, True, 1, 1),
-        "no hidden states": model(whole, True, 1, 0),
-        "no style": model(whole, True, 0, 1),
-        "no turns": model(whole, False, 1, 1),
+        "as it is": model(),
+        "no crowd": model(crowd=False),
+        "the crowd, no kinds of one feature": model(replace(whole, single=0.0)),
+        "no crowd, no kinds of one feature": model(replace(whole, single=0.0), crowd=False),
+        "no crowd, no shared prior": model(alone, crowd=False),
+        "no crowd, no hidden states": model(states=0, crowd=False),
+        "no crowd, no style": model(style=0, crowd=False),
+        "no turns": model(recent=False),
     }
 
 
@@ -134,8 +140,7 @@ def _pairs(pool: Pool, model: RewardModel, generator: Generator) -> list[tuple[f
     apart = (pool.scores[x] != pool.scores[base]).nonzero()[:PAIRS, 0]
     x, base = x[apart], base[apart]
     sides = pool.others.rows(x.tolist()), pool.others.rows(base.tolist())
-    worth, std = model.worth(*sides)
-    sure = torch.special.ndtr(worth / std.clamp_min(1e-9)) @ model.believed.share
+    sure = model.sureness(*sides)
     above = model.liking(*sides, RewardConfig().caution) > 0
     better = pool.scores[x] > pool.scores[base]
     return list(zip(sure.tolist(), better.tolist(), above.tolist(), strict=True))

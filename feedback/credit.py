@@ -14,6 +14,7 @@ from torch import Tensor
 
 from adapters.model import BaseModel
 from adapters.policy import Scores
+from feedback.crowd import tally
 from feedback.harm import Harm
 from feedback.reward import Answers, RewardConfig, RewardModel
 from feedback.rollouts import Rollout, styles
@@ -47,8 +48,9 @@ def credit(
             places.append((row, cut))
     rows, cuts_at = torch.tensor(places).T
     states = (reference.states.cumsum(1).cpu()[rows, cuts_at - 1]) / cuts_at[:, None]
-    so_far = climbed.reward(Answers(styles(parts), states), base.rows(rows.tolist()))
-    so_far -= harm.penalty([text for text, _ in parts])
+    texts = [text for text, _ in parts]
+    so_far = climbed.reward(Answers(styles(parts), states, tally(texts)), base.rows(rows.tolist()))
+    so_far -= harm.penalty(texts)
     first = torch.cat([torch.tensor([True]), rows[1:] != rows[:-1]])
     gains = torch.zeros(reference.entropy.shape)
     gains[rows, cuts_at - 1] = so_far - torch.where(first, 0.0, so_far.roll(1))

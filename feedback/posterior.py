@@ -1,4 +1,4 @@
-"""What is believed of a person's weights after their thumbs: Laplace's method under several hypotheses at once.
+"""What is believed of a person after their thumbs: whom of a crowd they are like, and Laplace's method for weights.
 
 Knows numbers and linear algebra; knows nothing of answers, features' meanings or disk. Pure: nothing random is drawn.
 
@@ -6,12 +6,14 @@ A thumb is up with probability ε + (1 − 2ε) σ(w·x): the person likes the a
 A hypothesis says which kind of taste this is (which Gaussian the weights come from), how often the person slips, and
 since when the taste has been what it is. Each gets Laplace's approximation of its posterior and of its evidence
 (MacKay 1992, "The evidence framework applied to classification networks"; Bishop 2006, §4.4.1), with Fisher's
-information for the Hessian, which the slips would else make indefinite. By their evidence they are weighed, and within
-each kind averaged to one Gaussian: thumbs that contradict each other speak for a high ε, and so for weak weights; a
-taste that has turned round speaks for a recent turn, before which thumbs count for nothing (Adams & MacKay 2007,
-"Bayesian online changepoint detection"). Beside them all stands one without weights: thumbs that follow nothing.
+information for the Hessian, which the slips would else make indefinite. In the place of a kind a hypothesis may name
+somebody of a crowd (crowd.py) whom this person is like: the chances of that one's thumbs are known, and the evidence is
+their product. By their evidence all are weighed, and within each kind averaged to one Gaussian: thumbs that contradict
+each other speak for a high ε, and so for weak weights; a taste that has turned round speaks for a recent turn, before
+which thumbs count for nothing (Adams & MacKay 2007, "Bayesian online changepoint detection"). Beside them all stands
+one without weights: thumbs that follow nothing.
 
-Shapes: N thumbs, W weights (features, then the bias), J hypotheses, G kinds, E rates of slips, K turns.
+Shapes: N thumbs, W weights (features, then the bias), J hypotheses, G kinds, E rates of slips, K turns, M people.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ STEPS = 100  # of scoring; it is over after some ten
 TOLERANCE = 1e-6  # nats that a step still gains
 HALVINGS = 8
 TOGETHER = 64  # hypotheses at once, for a thousand thumbs take memory
-FORGOTTEN = 1e-4  # of all probability: a kind below is left out
+FORGOTTEN = 1e-4  # of the likeliest kind's probability: a kind below is left out
 JITTER = 1e-9  # of the mean variance
 LEAST = 4  # thumbs on either side of a turn
 AGES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # thumbs ago at which a turn is looked for
+NOBODY, SILENT = torch.empty(0), torch.empty(0, 0)  # where there is no crowd, and what it says
 
 
 @dataclass(frozen=True)
@@ -44,31 +47,36 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Belief:
-    """A mixture of Gaussians over weights: `share` (H,), `mean` (H, W), `covariance` (H, W, W). `aimless`: the
-    probability that the thumbs follow no weights at all, and the mixture is of somebody else."""
+    """A mixture of Gaussians over weights: `share` (H,), `mean` (H, W), `covariance` (H, W, W); and of whom of a crowd
+    this person is like: `people` (M,), their probabilities, which with `share` add up to 1. `aimless`: the probability
+    that the thumbs follow nothing at all, and the mixture is of somebody else."""
 
     share: Tensor
     mean: Tensor
     covariance: Tensor
+    people: Tensor = NOBODY
     aimless: float = 0.0
 
     @functools.cached_property
     def whole(self) -> Gaussian:
         """The one Gaussian of the same mean and covariance: what its parts differ in is uncertainty too."""
-        mean = self.share @ self.mean
+        share = self.share / self.share.sum()
+        mean = share @ self.mean
         apart = self.mean - mean
-        within = (self.share[:, None, None] * self.covariance).sum(0)
-        return Gaussian(mean, within + (self.share[:, None] * apart).T @ apart)
+        within = (share[:, None, None] * self.covariance).sum(0)
+        return Gaussian(mean, within + (share[:, None] * apart).T @ apart)
 
 
 @dataclass(frozen=True)
 class Thumbs:
     """N rated answers: features with a last column of ones `x` (N, W), float64; `sign` (N,) +1 up or −1 down; `order`
-    (N,): the how-manyeth thumb it was, for the oldest count for nothing once a taste has turned."""
+    (N,): the how-manyeth thumb it was, for the oldest count for nothing once a taste has turned; `chance` (N, M): that
+    each of a crowd would give a thumb up."""
 
     x: Tensor
     sign: Tensor
     order: Tensor
+    chance: Tensor = SILENT
 
 
 def believe(
@@ -78,33 +86,62 @@ def believe(
     flips: tuple[float, ...],
     hazard: float,
     aimless: float = 0.0,
+    crowd: float = 0.0,
 ) -> Belief:
-    """What the thumbs leave of the kinds: for each that is still likely, the average of its hypotheses.
+    """What the thumbs leave of the kinds: for each that is still likely, the average of its hypotheses; and of people.
 
     `kinds` (G, W, W): the prior covariances, with their probabilities `share` (G,); `flips`: rates of slips, equally
     likely before; `hazard`: how likely it is at each thumb that the taste turns there, between 0 and 1;
-    `aimless`: how many people's thumbs follow nothing, as a share of all.
+    `aimless`: how many people's thumbs follow nothing, as a share of all; `crowd`: how many are like one of the crowd,
+    as a share of the others.
     """
     now = _spans(thumbs.order)  # (K + 1, N), the first without a turn
     fits = [_Fit.of(thumbs, span, kinds, flips) for span in now]
-    likely = (share.log() - math.log(len(flips)))[:, None]  # (G, 1)
-    earlier = [_Fit.of(thumbs, ~span, kinds, flips).evidence for span in now[1:]]
+    alike = _alike(thumbs, now, flips, crowd)
+    likely = (share.log() + math.log1p(-crowd) - math.log(len(flips)))[:, None]  # (G, 1)
     before = [0.0]  # in nats, where there is no turn to look for
-    if earlier:  # none of them is likelier than another
+    if len(now) > 1:  # none of them is likelier than another
+        earlier = [_Fit.of(thumbs, ~span, kinds, flips).evidence for span in now[1:]]
+        those = _alike(thumbs, ~now[1:], flips, crowd)
         steady = (1 + _newest(thumbs.order)) * math.log1p(-hazard)
         turned = math.log(-math.expm1(steady)) - math.log(len(earlier))
-        before = [steady, *(float((likely + each).logsumexp(dim=(0, 1))) + turned for each in earlier)]
+        before = [
+            steady,
+            *(_sum(likely + fit, them) + turned for fit, them in zip(earlier, those, strict=True)),
+        ]
     joint = torch.stack([likely + fit.evidence + then for fit, then in zip(fits, before, strict=True)])
-    weight = joint.flatten().softmax(dim=0).view_as(joint)  # (K + 1, G, E)
+    with_people = alike + torch.tensor(before, dtype=torch.double)[:, None]  # (K + 1, M)
+    whole = _sum(joint, with_people)
+    weight, people = (joint - whole).exp(), (with_people - whole).exp().sum(0)  # (K + 1, G, E), (M,)
     left = weight.sum(dim=(0, 2))
-    kept = (left > FORGOTTEN).nonzero()[:, 0]
+    kept = (left > FORGOTTEN * left.max()).nonzero()[:, 0]
     of_kind = [_average(fits, weight, kind) for kind in kept.tolist()]
+    all_left = left[kept].sum() + people.sum()
     return Belief(
-        left[kept] / left[kept].sum(),
+        left[kept] / all_left,
         torch.stack([each.mean for each in of_kind]),
         torch.stack([each.covariance for each in of_kind]),
-        _aimless(thumbs.sign, float(joint.logsumexp(dim=(0, 1, 2))), aimless),
+        people / all_left,
+        _aimless(thumbs.sign, whole, aimless),
     )
+
+
+def _alike(thumbs: Thumbs, spans: Tensor, flips: tuple[float, ...], crowd: float) -> Tensor:
+    """(K, M) float64: the logarithm of how likely it is that this person is like one of the crowd, and gives the thumbs
+    of each span (K, N); rates of slips are summed over."""
+    people = thumbs.chance.shape[1]
+    if not people:
+        return torch.empty(len(spans), 0, dtype=torch.double)
+    agreed = torch.where(thumbs.sign[:, None] > 0, thumbs.chance, 1 - thumbs.chance)  # (N, M)
+    given = torch.stack(
+        [spans.float() @ (flip + (1 - 2 * flip) * agreed).clamp_min(1e-30).log() for flip in flips]
+    )  # (E, K, M)
+    return given.double().logsumexp(0) + math.log(crowd) - math.log(people * len(flips))
+
+
+def _sum(of_kinds: Tensor, of_people: Tensor) -> float:
+    """The logarithm of the sum of what these are logarithms of."""
+    return float(torch.cat([of_kinds.flatten(), of_people.flatten()]).logsumexp(0))
 
 
 def _aimless(sign: Tensor, evidence: float, before: float) -> float:
@@ -165,7 +202,7 @@ def _average(fits: Sequence[_Fit], weight: Tensor, kind: int) -> Gaussian:
     each = [fit.weights(kind) for fit in fits]
     share = weight[:, kind].flatten()
     means, covariances = torch.cat([one.mean for one in each]), torch.cat([one.covariance for one in each])
-    return Belief(share / share.sum(), means, covariances).whole
+    return Belief(share, means, covariances).whole
 
 
 def laplace(x: Tensor, sign: Tensor, flip: Tensor) -> tuple[Gaussian, Tensor]:

@@ -3,15 +3,18 @@
 Knows features, thumbs and linear algebra; knows nothing of Redis, rollouts or PPO. Pure: the same inputs give the same
 model, and nothing random is drawn.
 
-The model is a Bayesian logistic regression (posterior.py); its prior is what people's tastes have in common (prior.py).
-An answer's features are its style (style.py) and the base model's last hidden states over it, averaged and projected to
-a few numbers. What is not known yet stands in the covariance.
+The model is a mixture (posterior.py): this person may be like somebody of a crowd of simulated people (crowd.py), or
+have a taste of their own, a Bayesian logistic regression whose prior is what people's tastes have in common (prior.py).
+For that an answer's features are its style (style.py) and the base model's last hidden states over it, averaged and
+projected to a few numbers. What is not known yet stands in the people who are left, and in the covariance.
 
 An answer is worth the log-odds that this person likes it more than the base model's answer to the same prompt (Bradley
 & Terry 1952), at a lower confidence bound, so that PPO is not paid for going where nobody has judged (Coste et al. 2023
 use an ensemble's spread alike), and averaged over what is not known of the weights (MacKay 1992, "moderated outputs"):
     r(x) = logit Σₕ pₕ σ((mₕ − c·sₕ) / √(1 + π sₕ² / 8)),   mₕ = wₕᵀΔ, sₕ² = Δᵀ Sₕ Δ,   Δ = φ(x) − φ(base's answer)
-over the kinds of taste h that the thumbs leave, of probability pₕ: a kind in which little is known of what sets the
+over the kinds of taste h that the thumbs leave, of probability pₕ (somebody of the crowd is one for whom Δ is the
+difference in what that one makes of the answers, in deviations, and sₕ = 0; what they disagree in, as the deviation of
+their σ, is taken off c times beside them): a kind in which little is known of what sets the
 answers apart costs its share of certainty and no more. Sₕ is Laplace's covariance with half of its deviations, for
 whole ones were measured to doubt too much (docs/log.md). However far an answer goes in a direction, it is paid no more
 than the direction is certain; without the root, the farthest answer would be the best one, sure or not. With nothing
@@ -28,11 +31,18 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from feedback.posterior import Belief, Thumbs, believe
+from feedback.crowd import FIRMNESS, Crowd, People
+from feedback.posterior import SILENT, Belief, Thumbs, believe
 from feedback.prior import Alone, Prior, for_model
 from feedback.style import FEATURES
+
+KEENNESS = (
+    1.0  # log-odds that one answer is liked more than another, a deviation of what a person makes of answers
+)
+DRAWS = 4096  # of people, by how likely it is that this person is like them
+LEANING = 0.3  # of the ridge by which leanings are told, as a share of the number of answers
+LEAST = 1e-6  # of a probability
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class RewardConfig:
     state_std: float = 0.25  # > 0
     bias_std: float = 1.5  # > 0
     flips: tuple[float, ...] = (0.02, 0.1, 0.25)  # shares of thumbs that may be slips, 0 to 0.5: averaged
+    crowd: float = 0.8  # share of people who are like one of the crowd (crowd.py), before any thumb, 0 to 1
     aimless: float = 0.25  # share of people whose thumbs follow nothing, before they have given any, 0 to 1
     hazard: float = 0.007  # chance at each thumb that the taste turns there, between 0 and 1
     spread: float = 0.5  # of Laplace's deviations, > 0: whole ones doubt what holds (docs/log.md)
@@ -66,22 +77,28 @@ def shared(digest: str, config: RewardConfig) -> Prior:
 
 @dataclass(frozen=True)
 class Answers:
-    """Features of N answers before scaling: `style` (N, S) and `states` (N, D), float32 on the CPU."""
+    """Features of N answers before scaling: `style` (N, S) and `states` (N, D), and what people may count in them,
+    `counts` (N, K), where a crowd is asked; float32 on the CPU."""
 
     style: Tensor
     states: Tensor
+    counts: Tensor = SILENT
 
     def __len__(self) -> int:
         return len(self.style)
 
     def rows(self, index: list[int]) -> Answers:
         """Some of them."""
-        return Answers(self.style[index], self.states[index])
+        return Answers(
+            self.style[index], self.states[index], self.counts[index] if len(self.counts) else self.counts
+        )
 
     @staticmethod
     def join(parts: list[Answers]) -> Answers:
         """All of them, in order."""
-        return Answers(torch.cat([p.style for p in parts]), torch.cat([p.states for p in parts]))
+        return Answers(
+            *(torch.cat([getattr(p, name) for p in parts]) for name in ("style", "states", "counts"))
+        )
 
 
 @dataclass(frozen=True)
@@ -138,8 +155,38 @@ def _own_directions(centred: Tensor, wanted: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Company:
+    """Whom of a crowd a person may be like: M `people` among the answers that are usual here, and how each `leans`
+    (M, F): what a deviation more of a feature changes in the log-odds of their thumb, by ridge regression."""
+
+    people: People
+    leans: Tensor
+
+    @staticmethod
+    def among(crowd: Crowd, usual: Answers, seen: Answers, scale: Scale) -> Company:
+        """`usual`: what the base model answers here; `seen`: more answers, to learn the leanings from."""
+        people = crowd.among(usual.counts)
+        read = Answers.join([usual, seen])
+        x = scale.features(read)
+        x = x - x.mean(0)
+        odds = FIRMNESS * people.scores(read.counts) / people.unit
+        known = x.T @ x + LEANING * len(x) * torch.eye(x.shape[1])
+        return Company(people, torch.linalg.solve(known, x.T @ (odds - odds.mean(0))).T)
+
+    def some(self, people: Tensor) -> Company:
+        """Some of them, by number."""
+        return Company(self.people.some(people), self.leans[people])
+
+    @staticmethod
+    def nobody(features: int) -> Company:
+        """Where there is no crowd."""
+        return Company(People.nobody(), torch.empty(0, features))
+
+
+@dataclass(frozen=True)
 class RewardModel:
-    """What is `believed` of the weights of H kinds of taste, (H, F), the bias integrated out.
+    """What is `believed`: of the weights of H kinds of taste, (H, F), the bias integrated out; and of the `company`,
+    whom of M people this one is like.
 
     `spread`: of an answer's deviation, how much is believed. `caution`: deviations that are taken off the reward;
     negative, and so added, after thumbs down alone.
@@ -149,9 +196,11 @@ class RewardModel:
     believed: Belief
     spread: float
     caution: float
+    company: Company
 
     def worth(self, answers: Answers, base: Answers) -> tuple[Tensor, Tensor]:
-        """How much better answers are than the base's, log-odds of a thumb up: mean and deviation (N, H)."""
+        """By the kinds, how much better answers are than the base's, log-odds of a thumb up: mean and deviation
+        (N, H)."""
         return self._worth_of(self._apart(answers, base))
 
     def _apart(self, answers: Answers, base: Answers) -> Tensor:
@@ -163,13 +212,32 @@ class RewardModel:
         variance = ((delta @ self.believed.covariance) * delta).sum(2).T
         return delta @ self.believed.mean.T, self.spread * variance.clamp_min(0).sqrt()
 
+    def _ahead(self, answers: Answers, base: Answers) -> Tensor:
+        """(N, M) how much more people make of answers than of the base's, in deviations."""
+        people = self.company.people
+        if not len(people):
+            return torch.empty(len(answers), 0)
+        return (people.scores(answers.counts) - people.scores(base.counts)) / people.unit
+
     def liking(self, answers: Answers, base: Answers, caution: float = 0.0) -> Tensor:
         """(N,) the log-odds that answers are liked more than the base's; see the module. `caution`: c."""
         mean, std = self.worth(answers, base)
         odds = (mean - caution * std) / (1 + math.pi / 8 * std**2).sqrt()
-        share = self.believed.share.log()
-        more, less = (logsigmoid(each) + share for each in (odds, -odds))
-        return more.logsumexp(1) - less.logsumexp(1)  # exactly 0 between answers that are the same
+        share, people = self.believed.share, self.believed.people
+        ahead = KEENNESS * self._ahead(answers, base)
+        more, less = (
+            torch.sigmoid(sign * odds) @ share + torch.sigmoid(sign * ahead) @ people for sign in (1, -1)
+        )
+        doubt = caution * self._disagreement(torch.sigmoid(ahead))
+        return (more - doubt).clamp_min(LEAST).log() - (less + doubt).clamp_min(LEAST).log()
+
+    def _disagreement(self, chance: Tensor) -> Tensor:
+        """(N,) the deviation of what people (N, M) say, as far as this person is like one of them at all."""
+        people = self.believed.people
+        if not len(people):
+            return torch.zeros(len(chance))
+        mean = chance @ people / people.sum()
+        return people.sum() * ((chance - mean[:, None]).square() @ people / people.sum()).sqrt()
 
     def reward(self, answers: Answers, base: Answers) -> Tensor:
         """(N,) the lower confidence bound of `liking`; the upper one after thumbs down alone."""
@@ -180,30 +248,53 @@ class RewardModel:
         different is then as good as the base, so nothing would ever pass and no other thumb could come."""
         return self.liking(answers, base, min(self.caution, 0.0))
 
+    def sureness(self, answers: Answers, base: Answers) -> Tensor:
+        """(N,) the probability that each answer is liked more than the base's, if the thumbs follow anything."""
+        return self._sure(self._apart(answers, base), self._ahead(answers, base), 0.0)
+
+    def _sure(self, apart: Tensor, ahead: Tensor, bold: float) -> Tensor:
+        """(N, F), (N, M) → (N,); `bold`: deviations by which what is not known is taken for better."""
+        mean, std = self._worth_of(apart)
+        by_kinds = torch.special.ndtr(mean / std.clamp_min(1e-9) + bold) @ self.believed.share
+        crowd = self.believed.people.sum().clamp_min(1e-9)
+        for_it = (ahead.sign() + 1) / 2 @ self.believed.people / crowd
+        shifted = torch.special.ndtr(torch.special.ndtri(for_it.clamp(LEAST, 1 - LEAST)) + bold)
+        return by_kinds + self.believed.people.sum() * (shifted if bold else for_it)
+
     def certainty(self, answers: Answers, base: Answers) -> float:
         """The probability that this person likes the answers, taken together, more than the base's: a half, should the
         thumbs follow nothing. After thumbs down alone that of the upper bound, as in `prospect`."""
-        mean, std = self._worth_of(self._apart(answers, base).mean(0, keepdim=True))
         bold, aimless = -min(self.caution, 0.0), self.believed.aimless
-        follows = torch.special.ndtr(mean / std.clamp_min(1e-9) + bold) @ self.believed.share
+        apart, ahead = self._apart(answers, base).mean(0, True), self._ahead(answers, base).mean(0, True)
+        follows = self._sure(apart, ahead, bold)
         by_chance = torch.special.ndtr(torch.tensor(bold))
         return float((1 - aimless) * follows + aimless * by_chance)
 
     def preference(self, answers: Answers) -> Tensor:
         """(N,) log-odds of a thumb up, but for a constant: for ranking answers to different prompts."""
-        return self.scale.features(answers) @ self.believed.whole.mean
+        kinds, people = (
+            torch.sigmoid(self.scale.features(answers) @ self.believed.mean.T),
+            self.company.people,
+        )
+        likely = kinds @ self.believed.share
+        if len(people):
+            likely = likely + people.chance(answers.counts) @ self.believed.people
+        return torch.logit(likely.clamp(LEAST, 1 - LEAST))
 
     def beliefs(self) -> list[tuple[str, float, float]]:
         """Of each style feature: its name, log-odds a standard deviation, the probability that their sign is right."""
-        believed = self.believed
+        believed, leans = self.believed, self.company.leans
         std = believed.covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
-        above = believed.share @ torch.special.ndtr(believed.mean / std)
-        rows = zip(FEATURES, believed.whole.mean.tolist(), above.tolist(), strict=False)
+        above = (
+            believed.share @ torch.special.ndtr(believed.mean / std) + believed.people @ (leans > 0).float()
+        )
+        weights = believed.share @ believed.mean + believed.people @ leans
+        rows = zip(FEATURES, weights.tolist(), above.tolist(), strict=False)
         return [(feature.name, weight, p if weight > 0 else 1 - p) for feature, weight, p in rows]
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be kept to have it again."""
-        scale = self.scale
+        scale, people = self.scale, self.company.people
         return {
             "style_mean": scale.style_mean,
             "style_std": scale.style_std,
@@ -213,6 +304,9 @@ class RewardModel:
             "aimless": torch.tensor(self.believed.aimless),
             "mean": self.believed.mean,
             "covariance": self.believed.covariance,
+            "people": self.believed.people,
+            "leans": self.company.leans,
+            **{f"people.{name}": getattr(people, name) for name in people.__dataclass_fields__},
         }
 
 
@@ -223,15 +317,22 @@ def fit(
     config: RewardConfig,
     prior: Prior,
     order: Tensor | None = None,
+    company: Company | None = None,
 ) -> RewardModel:
     """The posterior after thumbs: `up` (N,) is 1 for a thumb up and 0 for one down. N = 0 gives the prior.
 
-    `order` (N,): the how-manyeth thumb each is; without it they come as they were given, the oldest first.
+    `order` (N,): the how-manyeth thumb each is; without it they come as they were given, the oldest first. `company`:
+    whom this person may be like.
     """
     features = scale.features(answers).double()
     x = torch.cat([features, torch.ones(len(answers), 1, dtype=torch.double)], dim=1)  # (N, F + 1)
-    thumbs = Thumbs(x, up.double() * 2 - 1, torch.arange(len(up)) if order is None else order)
-    now = believe(thumbs, *prior.kinds(), config.flips, config.hazard, config.aimless)
+    company = company or Company.nobody(features.shape[1])
+    crowd = config.crowd if len(company.people) else 0.0
+    chance = company.people.chance(answers.counts) if crowd else torch.empty(len(answers), 0)
+    given = torch.arange(len(up)) if order is None else order
+    thumbs = Thumbs(x, up.double() * 2 - 1, given, chance)
+    now = believe(thumbs, *prior.kinds(), config.flips, config.hazard, config.aimless, crowd)
+    kept, people = _resampled(now.people.float())
     only_down = len(up) > 0 and not bool(up.any())
     return RewardModel(
         scale,
@@ -240,10 +341,24 @@ def fit(
             share=now.share.float(),
             mean=now.mean[:, :-1].float(),
             covariance=now.covariance[:, :-1, :-1].float(),
+            people=people,
         ),
         config.spread,
         -config.curiosity if only_down else config.caution,
+        company.some(kept),
     )
+
+
+def _resampled(people: Tensor) -> tuple[Tensor, Tensor]:
+    """Of people (M,) with their probabilities fewer, who stand for all: systematic resampling (Kitagawa 1996, appendix)
+    from the middle of each of DRAWS equal steps, so that nothing is random. -> numbers and probabilities (M',)."""
+    whole = people.sum()
+    if not whole > 0:
+        return torch.empty(0, dtype=torch.long), people[:0]
+    steps = (torch.arange(DRAWS) + 0.5) / DRAWS
+    drawn = torch.searchsorted(people.double().cumsum(0) / whole, steps).clamp_max(len(people) - 1)
+    kept, times = drawn.unique(return_counts=True)
+    return kept, times * (whole / DRAWS)
 
 
 def auroc_interval(area: float, ups: int, downs: int) -> tuple[float, float]:

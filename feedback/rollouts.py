@@ -18,6 +18,7 @@ from adapters.model import BaseModel
 from adapters.policy import Sequences, mean_states
 from adapters.sampling import Sampling
 from adapters.slots import Slots
+from feedback.crowd import tally
 from feedback.reward import Answers
 from feedback.style import FEATURES, measure
 
@@ -106,14 +107,16 @@ class Sampler:
 def features(
     model: BaseModel, rollouts: Sequence[Rollout], stop: Callable[[], None] = lambda: None
 ) -> Answers:
-    """Features of answers: their style, and the mean of the base model's states that their tokens were chosen on."""
+    """Features of answers: their style, the mean of the base model's states that their tokens were chosen on, and what
+    people may count in them."""
     states = [torch.empty(0, model.hidden)]  # for there may be none
     for start in range(0, len(rollouts), TOGETHER):
         stop()
         part = rollouts[start : start + TOGETHER]
         sequences = Sequences.of([(rollout.prompt, rollout.answer) for rollout in part], model.device)
         states.append(mean_states(model, sequences).cpu())
-    return Answers(styles([(rollout.text, rollout.ended) for rollout in rollouts]), torch.cat(states))
+    texts = [rollout.text for rollout in rollouts]
+    return Answers(styles([(r.text, r.ended) for r in rollouts]), torch.cat(states), tally(texts))
 
 
 def styles(texts: Sequence[tuple[str, bool]]) -> torch.Tensor:

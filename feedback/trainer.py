@@ -29,10 +29,11 @@ from adapters.store import AdapterStore, Candidate, Revision
 from adapters.versions import Learner as Kept
 from feedback import beliefs, gate, ppo, reward
 from feedback.credit import critic_inputs
+from feedback.crowd import shipped
 from feedback.harm import Harm
 from feedback.learner import Learner
 from feedback.practice import measure, practise, set_out
-from feedback.reward import Answers, RewardModel, Scale
+from feedback.reward import Answers, Company, RewardModel, Scale
 from feedback.rollouts import Rollout, features, rated
 from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop
 
@@ -174,9 +175,10 @@ def read_taste(
         apart &= up < 0.5
     prior = reward.shared(model.digest, config.reward)
     scale = Scale.of(Answers.join([answers, base]), config.reward, prior)
+    company = Company.among(shipped()[0], base, answers, scale)
     known = list(range(len(up))) if bool(apart.any()) else []  # else it would only say what was climbed
     climbed, judge = (
-        reward.fit(answers.rows(rows), up[rows], scale, config.reward, prior, order[rows])
+        reward.fit(answers.rows(rows), up[rows], scale, config.reward, prior, order[rows], company)
         for rows in ((~apart).nonzero()[:, 0].tolist(), known)
     )
     kept = up[apart]

@@ -7,7 +7,7 @@ import torch
 
 from adapters.checkpoint import resolve
 from benchmarks import make_prior, prior_tastes
-from feedback import prior
+from feedback import counts, prior
 from feedback.prior import Alone, for_model, shipped
 from feedback.reward import Answers, RewardConfig, Scale, auroc, fit, shared
 from feedback.style import FEATURES
@@ -108,9 +108,9 @@ def test_drawn_people_are_the_same_for_the_same_seed_and_like_some_of_what_they_
 def test_a_part_rises_or_falls_straight_between_its_levels():
     rising = prior_tastes.Part(lambda said: len(said.words), none=2, full=6)
     falling = prior_tastes.Part(lambda said: len(said.words), none=6, full=2)
-    four = prior_tastes.Said.of("one two three four")
+    four = counts.Said.of("one two three four")
     assert (rising.score(four), falling.score(four)) == (0.5, 0.5)
-    assert rising.score(prior_tastes.Said.of("one")) == 0 and falling.score(prior_tastes.Said.of("one")) == 1
+    assert rising.score(counts.Said.of("one")) == 0 and falling.score(counts.Said.of("one")) == 1
 
 
 def test_a_taste_is_found_from_ten_thumbs_under_the_shipped_prior():

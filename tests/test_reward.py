@@ -8,13 +8,14 @@ import torch
 
 from feedback import prior
 from feedback.posterior import Belief
-from feedback.reward import Answers, RewardConfig, RewardModel, Scale, auroc, auroc_interval, fit
+from feedback.reward import Answers, Company, RewardConfig, RewardModel, Scale, auroc, auroc_interval, fit
 from feedback.style import FEATURES
 
 S = len(FEATURES)
 D = 24
 CONFIG = RewardConfig()
 PRIOR = CONFIG.alone.prior()
+NOBODY = Company.nobody(S)
 
 
 def answers(n, seed=0):
@@ -126,7 +127,9 @@ def test_farther_in_an_uncertain_direction_is_paid_no_more_than_it_is_certain():
     scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=1e6)
     mean, covariance = torch.zeros(1, S), torch.zeros(1, S, S)
     mean[0, 2], covariance[0, 2, 2] = 1.0, 4.0
-    model = RewardModel(scale, Belief(torch.ones(1), mean, covariance), spread=1.0, caution=0.0)
+    model = RewardModel(
+        scale, Belief(torch.ones(1), mean, covariance), spread=1.0, caution=0.0, company=NOBODY
+    )
     base = Answers(torch.zeros(1, S), torch.zeros(1, D))
 
     def liked(x):
@@ -143,7 +146,9 @@ def test_a_kind_of_which_nothing_is_known_costs_its_share_and_no_more():
     scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=3.0)
     mean, covariance = torch.zeros(2, S), torch.zeros(2, S, S)
     mean[0, 2], covariance[1, 2, 2] = 2.0, 2500.0
-    model = RewardModel(scale, Belief(torch.full((2,), 0.5), mean, covariance), spread=1.0, caution=0.5)
+    model = RewardModel(
+        scale, Belief(torch.full((2,), 0.5), mean, covariance), spread=1.0, caution=0.5, company=NOBODY
+    )
     one, base = Answers(torch.zeros(1, S), torch.zeros(1, D)), Answers(torch.zeros(1, S), torch.zeros(1, D))
     one.style[0, 2] = 1.0
     # 0.5 · σ(2) + 0.5 · σ(-25 / √(1 + 2500 π / 8)) = 0.5 · 0.8808 + 0.5 · σ(-0.7975) = 0.5957, of odds 1.4734
@@ -155,7 +160,9 @@ def test_how_certainly_answers_are_liked_together_by_hand():
     scale = Scale(torch.zeros(S), torch.ones(S), torch.zeros(D), torch.zeros(D, 0), reach=3.0)
     mean, covariance = torch.zeros(1, S), torch.zeros(1, S, S)
     mean[0, 2], covariance[0, 2, 2] = 1.0, 4.0
-    model = RewardModel(scale, Belief(torch.ones(1), mean, covariance), spread=0.5, caution=0.5)
+    model = RewardModel(
+        scale, Belief(torch.ones(1), mean, covariance), spread=0.5, caution=0.5, company=NOBODY
+    )
     base, near = (Answers(torch.zeros(4, S), torch.zeros(4, D)) for _ in range(2))
     near.style[:, 2] = torch.tensor([1.0, -0.5, 0.0, 0.1])
     assert model.certainty(near, base) == pytest.approx(0.8413, abs=1e-4)
