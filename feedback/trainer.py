@@ -10,7 +10,7 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
     practise  k times: update → sample → measure the KL; an update that leaves its budget is tried again, shorter
               (practice.py)
     judge     candidate against the version that it began from, on prompts that no rollout began from (gate.py); one
-              that goes too far is judged once more with less of it (Wortsman et al. 2022, Ramé et al. 2024)
+              that goes too far is judged again with less of it (Wortsman et al. 2022, Ramé et al. 2024)
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from feedback.practice import measure, practise, set_out
 from feedback.reward import Answers, Company, RewardModel, Scale
 from feedback.rollouts import Rollout, features, rated
 from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop
+
+RETREATS = 3  # of a candidate that goes too far: how much is left is foretold, and the KL is measured
 
 __all__ = ["Example", "Progress", "RoundConfig", "run_round"]
 
@@ -110,8 +112,10 @@ def run_round(
 
     round.begin("judging the candidate")
     verdict = judge(round, taste.judge, candidate, rivals)
-    if verdict.too_far:
-        round.metrics["held_whole"] = [check.name for check in verdict.checks if not check.passed]
+    for _ in range(RETREATS):
+        if not verdict.too_far:
+            break
+        round.metrics.setdefault("held_whole", [check.name for check in verdict.checks if not check.passed])
         way_back = candidate.silent() if verdict.from_base else begun
         candidate = way_back.towards(candidate, verdict.near_enough)
         measure(round, learner, candidate, parent, taste.climbed, base_read)
