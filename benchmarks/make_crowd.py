@@ -2,8 +2,8 @@
 
 Knows the answers that they have read (prior_corpus.py) and chance; nobody here was written by hand. A person looks at
 one to three things in an answer, of kinds drawn alike: lengths, layout, marks, word forms, families of words, pronouns,
-words picked at random, a subject, the opening, the ending. Each rises or falls between two levels, which are drawn from
-what answers have; how far beyond the usual a person would like to have it is drawn too.
+words picked at random, a subject, the opening, the ending. Each rises or falls between two levels, which are shares of
+usual answers; how far beyond the usual a person would like to have it is drawn too.
 
 Shapes as in crowd.py.
 """
@@ -21,7 +21,6 @@ from safetensors.torch import save
 
 from adapters import disk
 from benchmarks import prior_corpus, prior_tastes
-from benchmarks.results import Say
 from benchmarks.workload import ROOT
 from feedback import crowd
 from feedback.counts import PARTS, SHAPED, SHAPES, Families
@@ -30,17 +29,11 @@ from feedback.crowd import Crowd
 FILE = ROOT / "feedback" / crowd.FILE
 PEOPLE, SEED = 60000, 11
 MOST_PARTS = 3
-PICKED, SUBJECTS, PAIRS, SHARES = (
-    300,
-    120,
-    100,
-    5,
-)  # families: at random, of subjects, of two families, parts of one
-LEVELS = (0.05, 0.95)  # of a statistic over answers: the range that its two levels are drawn from
+PICKED, SUBJECTS, PAIRS = 300, 120, 100  # families: of words at random, of a subject, of two families
+SHARES = 5  # parts of a family that are families too
+LEVELS = (0.05, 0.95)  # shares of usual answers between which a part's two levels are drawn
 BEYOND = (0.0, 1.0)  # how much farther than that, as a share of the way from none to full
-LIKED = (0.2, 0.8)  # least and greatest share of answers that a person may like
-THRESHOLDS = (0.3, 0.7)  # of the scores, from which a thumb goes up
-LEAST_UNIT = 0.05
+THRESHOLDS = (0.3, 0.7)  # share of usual answers that get no thumb up
 
 
 def main() -> None:
@@ -50,14 +43,15 @@ def main() -> None:
         print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
 
     corpus = prior_corpus.to_learn_from(say)
-    drawn, families = draw(corpus.texts, PEOPLE, SEED, say)
+    drawn, families = draw(corpus.texts, PEOPLE, SEED)
     tensors, told = crowd.packed(drawn, families)
     disk.replace(FILE, save(tensors, metadata=told))
     say(f"written: {FILE.relative_to(ROOT)}, {FILE.stat().st_size // 1024} kB")
 
 
-def draw(texts: Sequence[str], number: int, seed: int, say: Say) -> tuple[Crowd, Families]:
-    """So many people, each of whom likes some of these texts and not others."""
+def draw(texts: Sequence[str], number: int, seed: int) -> tuple[Crowd, Families]:
+    """So many people, the same ones for the same seed, and the families of words that they count. The texts are where
+    words come from; how much of them is much stands in shares of what is usual, wherever a person is."""
     chance = random.Random(seed)
     families, kinds = _families(prior_tastes.Crowd(texts), chance)
     rows = []
@@ -117,10 +111,8 @@ def _families(read: prior_tastes.Crowd, chance: random.Random) -> tuple[Families
     parts = list(PARTS)
     shapes = iter(range(SHAPED))
     kinds_of = {kind: [list(itertools.islice(shapes, len(each)))] for kind, each in SHAPES.items()}
-    for kind in (
-        "opening",
-        "ending",
-    ):  # half of these people look at its words, as many at its length as at its marks
+    # Half of those who look there look at its words, a quarter at its length, and a quarter at its marks.
+    for kind in ("opening", "ending"):
         (shaped,) = kinds_of[kind]
         words_of = [SHAPED + number for number, each in enumerate(found) if each[0] == kind]
         kinds_of[kind] = [shaped[:1], shaped[1:], words_of, words_of]

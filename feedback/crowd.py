@@ -36,9 +36,9 @@ TOGETHER = 64  # answers that a whole crowd reads at once, for memory
 @dataclass(frozen=True)
 class Crowd:
     """`column` (M, P): each part's statistic; `none`, `full` (M, P): at which share of usual answers it is worth
-    nothing, and all, 0 to 1; `beyond` (M, P): how much farther than that, as a share of the way; `weight` (M, P): of the parts
-    in the sum, 0 where a person looks at fewer; `product` (M,): whether a geometric mean takes the sum's place;
-    `threshold` (M,): the share of usual answers that get no thumb up."""
+    nothing, and all, 0 to 1; `beyond` (M, P): how much farther than that, as a share of the way; `weight` (M, P): of
+    the parts in the sum, 0 where a person looks at fewer; `product` (M,): whether a geometric mean takes the sum's
+    place; `threshold` (M,): the share of usual answers that get no thumb up."""
 
     column: Tensor
     none: Tensor
@@ -55,6 +55,7 @@ class Crowd:
         """These people, used to such answers: counts (N, K). What is much and what is little depends on that."""
         ordered = usual.sort(dim=0).values
         none, full = (_quantile(ordered, self.column, share) for share in (self.none, self.full))
+        # Where both levels are the same: any more than that, for whoever would have little of it too.
         full = torch.where(none == full, _next(ordered, self.column, none), full)
         full = full + self.beyond * (full - none)
         varied = ((none != full) | (self.weight == 0)).all(1)  # else there is nothing to look at
