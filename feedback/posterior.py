@@ -112,13 +112,14 @@ def believe(
     joint = torch.stack([likely + fit.evidence + then for fit, then in zip(fits, before, strict=True)])
     with_people = alike + torch.tensor(before, dtype=torch.double)[:, None]  # (K + 1, M)
     whole = _sum(joint, with_people)
-    weight, people = (joint - whole).exp(), (with_people - whole).exp().sum(0)  # (K + 1, G, E), (M,)
-    left = weight.sum(dim=(0, 2))
-    kept = (left > FORGOTTEN * left.max()).nonzero()[:, 0]
+    of_kinds = joint.logsumexp(dim=(0, 2))  # (G,) may be hundreds of nats below the likeliest of a crowd
+    kept = (of_kinds > of_kinds.max() + math.log(FORGOTTEN)).nonzero()[:, 0]
+    weight = (joint - of_kinds[:, None]).exp()  # (K + 1, G, E)
     of_kind = [_average(fits, weight, kind) for kind in kept.tolist()]
-    all_left = left[kept].sum() + people.sum()
+    left, people = (of_kinds[kept] - whole).exp(), (with_people - whole).exp().sum(0)  # (H,), (M,)
+    all_left = left.sum() + people.sum()
     return Belief(
-        left[kept] / all_left,
+        left / all_left,
         torch.stack([each.mean for each in of_kind]),
         torch.stack([each.covariance for each in of_kind]),
         people / all_left,

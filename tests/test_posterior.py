@@ -1,6 +1,7 @@
 """Beliefs about weights: by hand, against sums over a fine grid, and one hypothesis at a time."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -162,3 +163,113 @@ def test_thumbs_that_follow_nothing_by_hand():
     )
     assert aimless([1.0] * 4) == pytest.approx((1 / 5 / 4) / (1 / 5 / 4 + 3 / 16 / 4), rel=1e-3)
     assert aimless([1.0] * 4, before=0.0) == 0.0
+
+
+NOTHING = torch.eye(2, dtype=torch.double)[None] * 1e-12  # a kind whose weights are nothing: up by σ(0)
+ALONE = torch.ones(1, dtype=torch.double)
+
+
+def with_people(sign, chance, order=None):
+    """Thumbs of which no weight tells anything; `chance`: of each thumb, of each of the crowd."""
+    given = thumbs([[0.0, 1.0]] * len(sign), sign, order)
+    return replace(given, chance=torch.tensor(chance, dtype=torch.float32).view(len(sign), -1))
+
+
+def test_whom_of_a_crowd_a_person_is_like_by_hand():
+    """One rate of slips, 0.1: a thumb up that two people give with 0.9 and 0.2 has 0.1 + 0.8 · 0.9 = 0.82 and 0.26, and
+    0.5 without weights; a thumb down that they would give with 0.3 and 0.6 has 0.66, 0.42 and 0.5."""
+    one = believe(with_people([1.0], [[0.9, 0.2]]), NOTHING, ALONE, (0.1,), 0.007, 0.25, crowd=0.5)
+    # of each person a quarter beforehand, of the kind a half: 0.205, 0.065 and 0.25, together 0.52
+    assert one.people.tolist() == pytest.approx([0.205 / 0.52, 0.065 / 0.52], rel=1e-4)
+    assert one.share.tolist() == pytest.approx([0.25 / 0.52], rel=1e-4)
+    assert one.aimless == pytest.approx(0.25 / 2 / (0.25 / 2 + 0.75 * 0.52), rel=1e-4), "1! 0! / 2! = 1/2"
+    two = believe(
+        with_people([1.0, -1.0], [[0.9, 0.2], [0.3, 0.6]]), NOTHING, ALONE, (0.1,), 0.007, crowd=0.5
+    )
+    # 0.25 · 0.82 · 0.66 = 0.1353, 0.25 · 0.26 · 0.42 = 0.0273, 0.5 · 0.25 = 0.125, together 0.2876
+    assert two.people.tolist() == pytest.approx([0.1353 / 0.2876, 0.0273 / 0.2876], rel=1e-4)
+    assert two.share.tolist() == pytest.approx([0.125 / 0.2876], rel=1e-4)
+
+
+def test_a_crowd_beside_which_hardly_anything_else_is_possible():
+    """Then the kinds, if they are left at all, are told apart as without it."""
+    kinds = torch.cat([NOTHING, torch.diag(torch.tensor([9.0, 1e-12], dtype=torch.double))[None]])
+    x, share = [[1.0, 1.0]] * 3, torch.full((2,), 0.5, dtype=torch.double)
+    chance = torch.tensor([[0.9, 0.1]] * 3)
+    given = replace(thumbs(x, [1.0] * 3), chance=chance)
+    found = believe(given, kinds, share, (0.1,), 0.007, crowd=1 - 1e-9)
+    # 0.82 and 0.18 to the power of 3
+    assert found.people.tolist() == pytest.approx([0.551368 / 0.5572, 0.005832 / 0.5572], rel=1e-4)
+    assert float(found.share.sum()) < 1e-8
+    without = believe(thumbs(x, [1.0] * 3), kinds, share, (0.1,), 0.007)
+    assert torch.allclose(found.share / found.share.sum(), without.share)
+    assert torch.equal(found.mean, without.mean) and torch.equal(found.covariance, without.covariance)
+    assert torch.allclose(found.whole.mean, without.whole.mean), "of the kinds alone"
+
+
+def test_rates_of_slips_are_summed_over_for_people_too():
+    """Without slips 0.9 and 0.2, and with a fifth of them 0.2 + 0.6 · 0.9 = 0.74 and 0.32: 0.82 and 0.26 on average,
+    but their squares 0.6788 and 0.0712, so that both thumbs tell of the rate together."""
+    found = believe(with_people([1.0] * 2, [[0.9, 0.2]] * 2), NOTHING, ALONE, (0.0, 0.2), 0.007, crowd=0.5)
+    # the kind has 0.5² whatever the rate
+    whole = 0.25 * 0.6788 + 0.25 * 0.0712 + 0.5 * 0.25
+    assert found.people.tolist() == pytest.approx([0.25 * 0.6788 / whole, 0.25 * 0.0712 / whole], rel=1e-4)
+
+
+def test_a_person_may_turn_from_one_of_the_crowd_to_another_by_hand():
+    """Eight thumbs as the first would give them, then eight as the second: the one turn that can be looked for."""
+    chance = [[0.9, 0.1]] * 8 + [[0.1, 0.9]] * 8  # that each would give a thumb up, where all 16 are up
+    found = believe(with_people([1.0] * 16, chance), NOTHING, ALONE, (0.1,), 0.007, crowd=0.5)
+    steady = 0.993**16
+    before = (1 - steady) * (0.25 * 0.82**8 + 0.25 * 0.18**8 + 0.5 * 0.5**8)  # whoever it was that turned
+    first = steady * 0.25 * (0.82 * 0.18) ** 8 + before * 0.25 * 0.18**8
+    second = steady * 0.25 * (0.18 * 0.82) ** 8 + before * 0.25 * 0.82**8
+    nobody = steady * 0.5 * 0.5**16 + before * 0.5 * 0.5**8
+    whole = first + second + nobody
+    assert found.people.tolist() == pytest.approx([first / whole, second / whole], rel=1e-4)
+    assert float(found.people[1]) > 0.9, "for the second, of whom the newest thumbs speak"
+    unturned = believe(
+        with_people([1.0] * 16, chance, torch.zeros(16)), NOTHING, ALONE, (0.1,), 0.007, crowd=0.5
+    )
+    assert float(unturned.people[0]) == pytest.approx(float(unturned.people[1]))
+
+
+def test_no_thumbs_leave_a_crowd_as_it_was():
+    empty = Thumbs(
+        torch.zeros(0, 2, dtype=torch.double), torch.zeros(0).double(), torch.zeros(0), torch.zeros(0, 4)
+    )
+    found = believe(empty, NOTHING, ALONE, (0.1, 0.2), 0.007, 0.25, crowd=0.8)
+    assert found.people.tolist() == pytest.approx([0.2] * 4)
+    assert found.share.tolist() == pytest.approx([0.2]) and found.aimless == pytest.approx(0.25)
+
+
+def test_without_people_a_belief_is_of_the_kinds_alone():
+    draw = torch.Generator().manual_seed(4)
+    given = thumbs(torch.randn(20, 2, generator=draw).tolist(), [1.0, -1.0] * 10)
+    kinds, share = torch.stack([torch.eye(2), 4 * torch.eye(2)]).double(), torch.tensor([0.75, 0.25]).double()
+    plain = believe(given, kinds, share, (0.1, 0.2), 0.007, 0.25)
+    nobody = believe(
+        replace(given, chance=torch.empty(20, 0)), kinds, share, (0.1, 0.2), 0.007, 0.25, crowd=0.0
+    )
+    for name in ("share", "mean", "covariance"):
+        assert torch.equal(getattr(plain, name), getattr(nobody, name))
+    assert plain.aimless == nobody.aimless and len(plain.people) == len(nobody.people) == 0
+    assert float(plain.share.sum()) == pytest.approx(1)
+    # Where there is no turn to look for, somebody of the crowd changes nothing between the kinds.
+    given = replace(given, order=torch.zeros(20))
+    plain = believe(given, kinds, share, (0.1, 0.2), 0.007)
+    coin = believe(
+        replace(given, chance=torch.full((20, 1), 0.5)), kinds, share, (0.1, 0.2), 0.007, crowd=0.5
+    )
+    assert torch.allclose(coin.share / coin.share.sum(), plain.share)
+    assert torch.allclose(coin.mean, plain.mean) and 0 < float(coin.people) < 1
+
+
+def test_after_thousands_of_thumbs_that_one_of_a_crowd_foretells_the_kinds_are_still_numbers():
+    """Some 0.6 nats a thumb behind, which no number of double precision holds as a share."""
+    sign = [1.0, -1.0] * 1500
+    chance = [[0.99 if each > 0 else 0.01] for each in sign]
+    found = believe(with_people(sign, chance, torch.zeros(3000)), NOTHING, ALONE, (0.02,), 0.007, crowd=0.5)
+    assert found.people.tolist() == [1.0]
+    assert found.share.tolist() == [0.0]
+    assert found.mean.isfinite().all() and found.covariance.isfinite().all()
