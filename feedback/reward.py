@@ -37,9 +37,7 @@ from feedback.posterior import SILENT, Belief, Thumbs, believe
 from feedback.prior import Alone, Prior, for_model
 from feedback.style import FEATURES
 
-KEENNESS = (
-    1.0  # log-odds that one answer is liked more than another, a deviation of what a person makes of answers
-)
+KEENNESS = 1.0  # log-odds that an answer is liked more, a deviation of what a person makes of answers
 DRAWS = 4096  # of people, by how likely it is that this person is like them
 LEANING = 0.3  # of the ridge by which leanings are told, as a share of the number of answers
 LEAST = 1e-6  # of a probability
@@ -55,7 +53,7 @@ class RewardConfig:
     state_std: float = 0.25  # > 0
     bias_std: float = 1.5  # > 0
     flips: tuple[float, ...] = (0.02, 0.1, 0.25)  # shares of thumbs that may be slips, 0 to 0.5: averaged
-    crowd: float = 0.8  # share of people who are like one of the crowd (crowd.py), before any thumb, 0 to 1
+    crowd: float = 0.8  # share of people who are like one of the crowd, before any thumb, ≥ 0 and < 1
     aimless: float = 0.25  # share of people whose thumbs follow nothing, before they have given any, 0 to 1
     hazard: float = 0.007  # chance at each thumb that the taste turns there, between 0 and 1
     spread: float = 0.5  # of Laplace's deviations, > 0: whole ones doubt what holds (docs/log.md)
@@ -351,9 +349,10 @@ def fit(
 
 def _resampled(people: Tensor) -> tuple[Tensor, Tensor]:
     """Of people (M,) with their probabilities fewer, who stand for all: systematic resampling (Kitagawa 1996, appendix)
-    from the middle of each of DRAWS equal steps, so that nothing is random. -> numbers and probabilities (M',)."""
+    from the middle of each of DRAWS equal steps, so that nothing is random. → numbers and probabilities (M',); of a
+    crowd that this person is hardly like at all, nobody, for its steps might be too small for a number."""
     whole = people.sum()
-    if not whole > 0:
+    if not whole > LEAST:
         return torch.empty(0, dtype=torch.long), people[:0]
     steps = (torch.arange(DRAWS) + 0.5) / DRAWS
     drawn = torch.searchsorted(people.double().cumsum(0) / whole, steps).clamp_max(len(people) - 1)
