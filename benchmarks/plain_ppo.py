@@ -25,6 +25,7 @@ from adapters.policy import Scores, Sequences
 from benchmarks.lesson import Lesson
 from benchmarks.peft_peer import padded
 from feedback import ppo
+from feedback.crowd import tally
 from feedback.learner import Critic
 from feedback.reward import Answers
 from feedback.rollouts import styles
@@ -149,7 +150,8 @@ class PlainLoop:
         texts = [(self.lesson.round.model.decode(answer), answer[-1] == self.end) for answer in answers]
         pooled = reference.states.sum(1) / mask.sum(1, keepdim=True)
         base = self.lesson.base.rows(list(range(len(answers))))
-        return self.lesson.climbed.reward(Answers(styles(texts), pooled), base)
+        counts = tally([text for text, _ in texts])
+        return self.lesson.climbed.reward(Answers(styles(texts), pooled, counts), base)
 
     def _update(self, sequences: Sequences, policy: Scores, reference: Scores, rewards: Tensor) -> float:
         """As many steps as our own update takes; how many these were."""
