@@ -35,7 +35,7 @@ from feedback.round import Example, Progress, RoundConfig
 from feedback.trainer import run_round
 
 FOLDER = BUILD / "tuning"
-EVERY_THIRD = 3  # thumb of each kind is kept for the judge, as the service keeps them
+EVERY_FIFTH = 5  # thumb of each kind is kept for the judge, as the service keeps them
 
 
 class Person:
@@ -59,7 +59,7 @@ class Person:
             rating = 1 if liked else -1
             alike = 1 + sum(example.rating == rating for example in self.examples)
             thumb = Rated(prompt, answer.text, answer.ended, liked)
-            self.examples.append(self.desk.example(len(self.examples), thumb, alike % EVERY_THIRD == 0))
+            self.examples.append(self.desk.example(len(self.examples), thumb, alike % EVERY_FIFTH == 0))
 
     def right(self, adapter: Adapter | None) -> int:
         """How many of the small questions are answered right."""

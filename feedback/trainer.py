@@ -119,7 +119,7 @@ def run_round(
         way_back = candidate.silent() if verdict.from_base else begun
         candidate = way_back.towards(candidate, verdict.near_enough)
         measure(round, learner, candidate, parent, taste.climbed, base_read)
-        verdict = judge(round, taste.judge, candidate, rivals)
+        verdict = judge(round, taste.judge, candidate, rivals, round.metrics["certainty"])
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,
@@ -210,22 +210,27 @@ def read_taste(
     return Taste(climbed, judge, metrics)
 
 
-def judge(round: Round, judging: RewardModel, candidate: Adapter, rivals: Rivals) -> gate.Verdict:
-    """The candidate against its rivals, and what candidate and base do on the probes."""
+def judge(
+    round: Round, judging: RewardModel, candidate: Adapter, rivals: Rivals, certainty: float | None = None
+) -> gate.Verdict:
+    """The candidate against its rivals, and what candidate and base do on the probes. `certainty`: of the whole way
+    that it is a part of, for the less of a way is left, the more of what can be seen of it is chance."""
     config = round.config
     theirs = _at_the_gate(round, candidate)
     read = features(round.model, theirs, round.stop)
     sides, base = (read, rivals.now_read), rivals.base_read
     after, before = (judging.liking(side, base) for side in sides)
     round.metrics |= change(after, before, round.seed)
-    round.metrics["certainty"] = judging.certainty(read, base)
+    if certainty is None:
+        certainty = judging.certainty(read, base)
+    round.metrics["certainty"] = certainty
     candidate_prospect, now_prospect = (judging.prospect(side, base) for side in sides)
     verdict = gate.judge(
         candidate_prospect,
         now_prospect,
         _side(theirs),
         _side(rivals.base),
-        certainty=round.metrics["certainty"],
+        certainty=certainty,
         kl_base=round.metrics["kl"],
         kl_token=round.metrics["kl_per_token"],
         kl_parent=round.metrics["kl_parent"],
