@@ -103,12 +103,10 @@ def believe(
     if len(now) > 1:  # none of them is likelier than another
         earlier = [_Fit.of(thumbs, ~span, kinds, flips).evidence for span in now[1:]]
         those = _alike(thumbs, ~now[1:], flips, crowd)
-        steady = (1 + _newest(thumbs.order)) * math.log1p(-hazard)
+        steady = (1 + int(thumbs.order.max())) * math.log1p(-hazard)
         turned = math.log(-math.expm1(steady)) - math.log(len(earlier))
-        before = [
-            steady,
-            *(_sum(likely + fit, them) + turned for fit, them in zip(earlier, those, strict=True)),
-        ]
+        of_turns = zip(earlier, those, strict=True)
+        before = [steady, *(_sum(likely + fit, them) + turned for fit, them in of_turns)]
     joint = torch.stack([likely + fit.evidence + then for fit, then in zip(fits, before, strict=True)])
     with_people = alike + torch.tensor(before, dtype=torch.double)[:, None]  # (K + 1, M)
     whole = _sum(joint, with_people)
@@ -134,9 +132,8 @@ def _alike(thumbs: Thumbs, spans: Tensor, flips: tuple[float, ...], crowd: float
     if not people:
         return torch.empty(len(spans), 0, dtype=torch.double)
     agreed = torch.where(thumbs.sign[:, None] > 0, thumbs.chance, 1 - thumbs.chance)  # (N, M)
-    given = torch.stack(
-        [spans.float() @ (flip + (1 - 2 * flip) * agreed).clamp_min(1e-30).log() for flip in flips]
-    )  # (E, K, M)
+    chances = ((flip + (1 - 2 * flip) * agreed).clamp_min(1e-30) for flip in flips)  # lazily, for memory
+    given = torch.stack([spans.float() @ each.log() for each in chances])  # (E, K, M)
     return given.double().logsumexp(0) + math.log(crowd) - math.log(people * len(flips))
 
 
@@ -201,9 +198,8 @@ class _Fit:
 def _average(fits: Sequence[_Fit], weight: Tensor, kind: int) -> Gaussian:
     """Of one kind over all spans and rates of slips, by their `weight` (K + 1, G, E)."""
     each = [fit.weights(kind) for fit in fits]
-    share = weight[:, kind].flatten()
     means, covariances = torch.cat([one.mean for one in each]), torch.cat([one.covariance for one in each])
-    return Belief(share, means, covariances).whole
+    return Belief(weight[:, kind].flatten(), means, covariances).whole
 
 
 def laplace(x: Tensor, sign: Tensor, flip: Tensor) -> tuple[Gaussian, Tensor]:
@@ -282,17 +278,13 @@ class _Seen:
 
 def _spans(order: Tensor) -> Tensor:
     """(K + 1, N) bool: which thumbs speak of the taste as it is now, if it never turned, and for each possible turn."""
-    newest = _newest(order)
+    newest = int(order.max()) if len(order) else 0
     spans = [torch.ones(len(order), dtype=torch.bool)]
     for age in AGES:
         after = order > newest - age
         if LEAST <= int(after.sum()) <= len(order) - LEAST:
             spans.append(after)
     return torch.stack(spans)
-
-
-def _newest(order: Tensor) -> int:
-    return int(order.max()) if len(order) else 0
 
 
 def _half_log_det(root: Tensor) -> Tensor:

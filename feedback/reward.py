@@ -12,16 +12,17 @@ An answer is worth the log-odds that this person likes it more than the base mod
 & Terry 1952), at a lower confidence bound, so that PPO is not paid for going where nobody has judged (Coste et al. 2023
 use an ensemble's spread alike), and averaged over what is not known of the weights (MacKay 1992, "moderated outputs"):
     r(x) = logit Σₕ pₕ σ((mₕ − c·sₕ) / √(1 + π sₕ² / 8)),   mₕ = wₕᵀΔ, sₕ² = Δᵀ Sₕ Δ,   Δ = φ(x) − φ(base's answer)
-over the kinds of taste h that the thumbs leave, of probability pₕ (somebody of the crowd is one for whom Δ is the
-difference in what that one makes of the answers, in deviations, and sₕ = 0; what they disagree in, as the deviation of
-their σ, is taken off c times beside them): a kind in which little is known of what sets the
-answers apart costs its share of certainty and no more. Sₕ is Laplace's covariance with half of its deviations, for
+over the kinds of taste h that the thumbs leave, of probability pₕ: a kind in which little is known of what sets the
+answers apart costs its share of certainty and no more. Somebody of the crowd stands among them with a known worth, sₕ =
+0 and mₕ = how much more that one makes of the answer, in deviations; in the place of c·sₕ, the deviation of what these
+people say, of their σ, is taken off the chance c times. Sₕ is Laplace's covariance with half of its deviations, for
 whole ones were measured to doubt too much (docs/log.md). However far an answer goes in a direction, it is paid no more
 than the direction is certain; without the root, the farthest answer would be the best one, sure or not. With nothing
 but thumbs down, staying near what was judged is what the person does not want: then the bound is the upper one, so that
 the next answers are different ones and their thumbs tell more (optimism, as in LinUCB: Li et al. 2010).
 
-Shapes: N answers, F = S + C features: S of style, C components of hidden states; D hidden.
+Shapes: N answers, F = S + C features: S of style, C components of hidden states; D hidden; M people, K columns of
+counts.
 """
 
 from __future__ import annotations
