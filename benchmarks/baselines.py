@@ -26,7 +26,8 @@ from benchmarks.offline import Desk, Rated
 from benchmarks.tastes import USERS
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark
 from benchmarks.trials import COMPARED, FOLDER, Form, Trial, held_out_prompts, rated_prompts
-from feedback.reward import Answers, auroc
+from feedback.auroc import auroc
+from feedback.features import Answers
 from feedback.rollouts import Rollout
 from feedback.round import split_prompts
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from adapters.model import BaseModel
 from benchmarks import workload
+from feedback.features import Answers
 from feedback.harm import Harm
-from feedback.reward import Answers, RewardModel
+from feedback.reward import RewardModel
 from feedback.rollouts import Prompt, Sampler, features
 from feedback.round import Example, Round, RoundConfig
 from feedback.trainer import read_taste

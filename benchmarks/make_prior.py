@@ -34,9 +34,10 @@ from benchmarks.prior_corpus import Corpus
 from benchmarks.results import Say
 from benchmarks.workload import ROOT
 from feedback import prior
+from feedback.features import Scale
 from feedback.posterior import Belief, Gaussian, Thumbs, believe, laplace
 from feedback.prior import Prior
-from feedback.reward import RewardConfig, Scale
+from feedback.reward import RewardConfig
 from feedback.style import FEATURES
 
 FILE = ROOT / "feedback" / prior.FILE

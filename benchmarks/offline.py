@@ -13,7 +13,7 @@ from functools import cache
 from adapters.adapter import Adapter
 from adapters.model import BaseModel, ModelConfig, load
 from benchmarks import workload
-from feedback.reward import Answers
+from feedback.features import Answers
 from feedback.rollouts import Prompt, Rollout, Sampler, features, rated
 from feedback.round import Example, RoundConfig
 from feedback.trainer import Taste as Read

@@ -26,8 +26,8 @@ from benchmarks.lesson import Lesson
 from benchmarks.peft_peer import padded
 from feedback import ppo
 from feedback.crowd import tally
+from feedback.features import Answers
 from feedback.learner import Critic
-from feedback.reward import Answers
 from feedback.rollouts import styles
 
 

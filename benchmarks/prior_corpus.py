@@ -20,7 +20,7 @@ from adapters.sampling import Sampling
 from benchmarks import workload
 from benchmarks.results import Say
 from feedback.crowd import tally
-from feedback.reward import Answers
+from feedback.features import Answers
 from feedback.rollouts import Prompt, Rollout, Sampler, features, rated, styles
 from feedback.round import RoundConfig
 

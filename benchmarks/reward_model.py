@@ -26,9 +26,12 @@ from torch import Generator, Tensor
 from benchmarks import prior_corpus, prior_tastes
 from benchmarks.prior_corpus import Corpus, Person
 from benchmarks.workload import BUILD
+from feedback.auroc import auroc
+from feedback.company import Company
 from feedback.crowd import shipped
+from feedback.features import Answers, Scale
 from feedback.prior import Prior
-from feedback.reward import Answers, Company, RewardConfig, RewardModel, Scale, auroc, fit, shared
+from feedback.reward import RewardConfig, RewardModel, fit, shared
 from service.tastes import TASTES
 
 RATED, DRAWS, DRAWN, SEED = 56, 3, 12, 7  # prompts that may be rated; thumbs drawn anew; people drawn

@@ -15,8 +15,9 @@ from torch import Tensor
 from adapters.model import BaseModel
 from adapters.policy import Scores
 from feedback.crowd import tally
+from feedback.features import Answers
 from feedback.harm import Harm
-from feedback.reward import Answers, RewardConfig, RewardModel
+from feedback.reward import RewardConfig, RewardModel
 from feedback.rollouts import Rollout, styles
 
 PIECE = 12  # tokens of an answer that are given their credit together

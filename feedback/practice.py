@@ -22,8 +22,9 @@ from adapters.policy import Policy, Scores, Sequences, score_base
 from adapters.versions import Learner as Kept
 from feedback import ppo
 from feedback.credit import credit, see
+from feedback.features import Answers
 from feedback.learner import Learner
-from feedback.reward import Answers, RewardModel
+from feedback.reward import RewardModel
 from feedback.rollouts import Rollout
 from feedback.round import Round, RoundConfig
 

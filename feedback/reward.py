@@ -33,14 +33,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from feedback.crowd import FIRMNESS, Crowd, People
-from feedback.posterior import SILENT, Belief, Thumbs, believe
+from feedback.company import Company, resampled
+from feedback.features import Answers, Scale
+from feedback.posterior import Belief, Thumbs, believe
 from feedback.prior import Alone, Prior, for_model
 from feedback.style import FEATURES
 
 KEENNESS = 1.0  # log-odds that an answer is liked more, a deviation of what a person makes of answers
-DRAWS = 4096  # of people, by how likely it is that this person is like them
-LEANING = 0.3  # of the ridge by which leanings are told, as a share of the number of answers
 LEAST = 1e-6  # of a probability
 
 
@@ -72,114 +71,6 @@ class RewardConfig:
 def shared(digest: str, config: RewardConfig) -> Prior:
     """What is believed of everybody beforehand, on the base model of this digest."""
     return for_model(digest, config.alone)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Features of N answers before scaling: `style` (N, S) and `states` (N, D), and what people may count in them,
-    `counts` (N, K), where a crowd is asked; float32 on the CPU."""
-
-    style: Tensor
-    states: Tensor
-    counts: Tensor = SILENT
-
-    def __len__(self) -> int:
-        return len(self.style)
-
-    def rows(self, index: list[int]) -> Answers:
-        """Some of them."""
-        return Answers(
-            self.style[index], self.states[index], self.counts[index] if len(self.counts) else self.counts
-        )
-
-    @staticmethod
-    def join(parts: list[Answers]) -> Answers:
-        """All of them, in order."""
-        return Answers(
-            *(torch.cat([getattr(p, name) for p in parts]) for name in ("style", "states", "counts"))
-        )
-
-
-@dataclass(frozen=True)
-class Scale:
-    """From answers to features: what is taken off and divided by, of style (S,), and of the states' components (D, C).
-
-    The mean is the person's own, which only moves the bias; the units are everybody's, where the prior has them.
-    """
-
-    style_mean: Tensor
-    style_std: Tensor
-    state_mean: Tensor
-    components: Tensor
-    reach: float
-
-    @staticmethod
-    def of(answers: Answers, config: RewardConfig, prior: Prior) -> Scale:
-        """The scale of a set of answers. With units of the person's own, a feature that never varies stays at 0."""
-        centre = answers.states.mean(dim=0)
-        return Scale(
-            answers.style.mean(dim=0),
-            _own_unit(answers.style) if prior.unit is None else prior.unit,
-            centre,
-            _own_directions(answers.states - centre, config.components)
-            if prior.projection is None
-            else prior.projection,
-            config.reach,
-        )
-
-    def features(self, answers: Answers) -> Tensor:
-        """(N, F), each held within `reach` deviations."""
-        style = ((answers.style - self.style_mean) / self.style_std).clamp(-self.reach, self.reach)
-        return torch.cat([style, self.reduced(answers.states)], dim=1)
-
-    def reduced(self, states: Tensor) -> Tensor:
-        """(..., D) → (..., C), held likewise."""
-        return ((states - self.state_mean) @ self.components).clamp(-self.reach, self.reach)
-
-
-def _own_unit(style: Tensor) -> Tensor:
-    """(S,) deviations, infinite where nothing varies."""
-    std = style.std(dim=0, correction=0)
-    return std.masked_fill(std < 1e-6, float("inf"))
-
-
-def _own_directions(centred: Tensor, wanted: int) -> Tensor:
-    """(D, C) the directions in which these states (N, D) differ most, each to deviation 1."""
-    _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
-    kept = min(wanted, max(0, len(centred) - 1))
-    deviation = spread[:kept] / len(centred) ** 0.5
-    components = torch.zeros(centred.shape[1], wanted)
-    components[:, :kept] = (directions[:kept] / deviation.clamp_min(1e-6)[:, None]).T
-    return components
-
-
-@dataclass(frozen=True)
-class Company:
-    """Whom of a crowd a person may be like: M `people` among the answers that are usual here, and how each `leans`
-    (M, F): what a deviation more of a feature changes in the log-odds of their thumb, by ridge regression."""
-
-    people: People
-    leans: Tensor
-
-    @staticmethod
-    def among(crowd: Crowd, usual: Answers, seen: Answers, scale: Scale) -> Company:
-        """`usual`: what the base model answers here; `seen`: more answers, to learn the leanings from."""
-        people = crowd.among(usual.counts)
-        read = Answers.join([usual, seen])
-        x = scale.features(read)
-        x = x - x.mean(0)
-        odds = FIRMNESS * people.scores(read.counts) / people.unit
-        known = x.T @ x + LEANING * len(x) * torch.eye(x.shape[1])
-        return Company(people, torch.linalg.solve(known, x.T @ (odds - odds.mean(0))).T)
-
-    def some(self, people: Tensor) -> Company:
-        """Some of them, by number."""
-        return Company(self.people.some(people), self.leans[people])
-
-    @staticmethod
-    def nobody(features: int) -> Company:
-        """Where there is no crowd."""
-        return Company(People.nobody(), torch.empty(0, features))
 
 
 @dataclass(frozen=True)
@@ -331,7 +222,7 @@ def fit(
     given = torch.arange(len(up)) if order is None else order
     thumbs = Thumbs(x, up.double() * 2 - 1, given, chance)
     now = believe(thumbs, *prior.kinds(), config.flips, config.hazard, config.aimless, crowd)
-    kept, people = _resampled(now.people.float())
+    kept, people = resampled(now.people.float())
     only_down = len(up) > 0 and not bool(up.any())
     return RewardModel(
         scale,
@@ -346,38 +237,3 @@ def fit(
         -config.curiosity if only_down else config.caution,
         company.some(kept),
     )
-
-
-def _resampled(people: Tensor) -> tuple[Tensor, Tensor]:
-    """Of people (M,) with their probabilities fewer, who stand for all: systematic resampling (Kitagawa 1996, appendix)
-    from the middle of each of DRAWS equal steps, so that nothing is random. → numbers and probabilities (M',); of a
-    crowd that this person is hardly like at all, nobody, for its steps might be too small for a number."""
-    whole = people.sum()
-    if not whole > LEAST:
-        return torch.empty(0, dtype=torch.long), people[:0]
-    steps = (torch.arange(DRAWS) + 0.5) / DRAWS
-    drawn = torch.searchsorted(people.double().cumsum(0) / whole, steps).clamp_max(len(people) - 1)
-    kept, times = drawn.unique(return_counts=True)
-    return kept, times * (whole / DRAWS)
-
-
-def auroc_interval(area: float, ups: int, downs: int) -> tuple[float, float]:
-    """The 95 % interval of an AUROC from so many of either kind: the areas from which it is not farther than 1.96 of
-    *their* standard errors (Hanley & McNeil 1982, eq. 1), so that a perfect order of three and three is not certain."""
-    true = torch.linspace(0, 1, 1001, dtype=torch.double)
-    pairs = (ups - 1) * (true / (2 - true) - true**2) + (downs - 1) * (2 * true**2 / (1 + true) - true**2)
-    error = ((true * (1 - true) + pairs) / (ups * downs)).clamp_min(0).sqrt()
-    within = true[(area - true).abs() <= 1.96 * error + 5e-4]
-    return float(within.min()), float(within.max())
-
-
-def auroc(scores: Tensor, up: Tensor, least: int = 1) -> float | None:
-    """The chance that an answer with a thumb up scores above one with a thumb down (ties count half).
-
-    None with fewer than `least` of either kind: too few to say.
-    """
-    good, bad = scores[up > 0.5], scores[up < 0.5]
-    if min(len(good), len(bad)) < least:
-        return None
-    wins = (good[:, None] > bad[None, :]).double() + 0.5 * (good[:, None] == bad[None, :]).double()
-    return float(wins.mean())

@@ -19,7 +19,7 @@ from adapters.policy import Sequences, mean_states
 from adapters.sampling import Sampling
 from adapters.slots import Slots
 from feedback.crowd import tally
-from feedback.reward import Answers
+from feedback.features import Answers
 from feedback.style import FEATURES, measure
 
 TOGETHER = 8  # answers that are read in one pass

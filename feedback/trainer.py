@@ -27,13 +27,15 @@ from adapters.adapter import Adapter
 from adapters.model import BaseModel
 from adapters.store import AdapterStore, Candidate, Revision
 from adapters.versions import Learner as Kept
-from feedback import beliefs, gate, ppo, reward
+from feedback import auroc, beliefs, gate, ppo, reward
+from feedback.company import Company
 from feedback.credit import critic_inputs
 from feedback.crowd import shipped
+from feedback.features import Answers, Scale
 from feedback.harm import Harm
 from feedback.learner import Learner
 from feedback.practice import measure, practise, set_out
-from feedback.reward import Answers, Company, RewardModel, Scale
+from feedback.reward import RewardModel
 from feedback.rollouts import Rollout, features, rated
 from feedback.round import Example, Progress, Report, Round, RoundConfig, Stop
 
@@ -186,10 +188,10 @@ def read_taste(
         for rows in ((~apart).nonzero()[:, 0].tolist(), known)
     )
     kept = up[apart]
-    area = reward.auroc(climbed.preference(answers)[apart], kept, config.reward.auroc_least)
+    area = auroc.auroc(climbed.preference(answers)[apart], kept, config.reward.auroc_least)
     interval = None
     if area is not None:
-        interval = reward.auroc_interval(area, int((kept > 0.5).sum()), int((kept < 0.5).sum()))
+        interval = auroc.interval(area, int((kept > 0.5).sum()), int((kept < 0.5).sum()))
     ups = sum(e.rating > 0 for e in examples)
     downs = len(examples) - ups
     metrics = {

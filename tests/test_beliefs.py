@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from feedback import auroc
 from feedback.beliefs import describe, likes
-from feedback.reward import Answers, RewardConfig, Scale, auroc_interval, fit
+from feedback.features import Answers, Scale
+from feedback.reward import RewardConfig, fit
 from feedback.style import FEATURES
 
 
@@ -75,5 +77,5 @@ def test_a_fitted_models_taste_is_the_first_to_be_told():
     ],
 )
 def test_it_says_how_far_it_is_to_be_trusted(ups, downs, corrections, area, kept, words):
-    interval = auroc_interval(area, kept, kept) if area is not None else None
+    interval = auroc.interval(area, kept, kept) if area is not None else None
     assert words in describe(ups, downs, corrections, area, interval)

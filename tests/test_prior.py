@@ -8,8 +8,10 @@ import torch
 from adapters.checkpoint import resolve
 from benchmarks import make_prior, prior_tastes
 from feedback import counts, prior
+from feedback.auroc import auroc
+from feedback.features import Answers, Scale
 from feedback.prior import Alone, for_model, shipped
-from feedback.reward import Answers, RewardConfig, Scale, auroc, fit, shared
+from feedback.reward import RewardConfig, fit, shared
 from feedback.style import FEATURES
 
 S = len(FEATURES)

@@ -8,21 +8,12 @@ import pytest
 import torch
 
 from feedback import crowd, prior
+from feedback.auroc import auroc, interval
+from feedback.company import DRAWS, Company, resampled
 from feedback.crowd import Crowd, People
+from feedback.features import Answers, Scale
 from feedback.posterior import Belief
-from feedback.reward import (
-    DRAWS,
-    KEENNESS,
-    Answers,
-    Company,
-    RewardConfig,
-    RewardModel,
-    Scale,
-    _resampled,
-    auroc,
-    auroc_interval,
-    fit,
-)
+from feedback.reward import KEENNESS, RewardConfig, RewardModel, fit
 from feedback.rollouts import styles
 from feedback.style import FEATURES
 
@@ -217,8 +208,8 @@ def test_a_coins_thumbs_make_less_certain_than_a_tastes():
 def test_an_aurocs_interval_by_hand():
     """Of three and three the variance at 0.5 is 0.25 · (1 + 2 · 2 / 3) / 9 = 0.0648; of twenty and twenty at 0.332
     (0.2218 + 19 · 0.0888 + 19 · 0.0553) / 400 = 0.0074, and 0.5 - 0.332 = 1.96 · 0.0860."""
-    assert auroc_interval(0.5 + 1.96 * 0.0648148**0.5, 3, 3) == pytest.approx((0.5, 1.0), abs=2e-3)
-    assert auroc_interval(0.5, 20, 20) == pytest.approx((0.332, 0.668), abs=2e-3)
+    assert interval(0.5 + 1.96 * 0.0648148**0.5, 3, 3) == pytest.approx((0.5, 1.0), abs=2e-3)
+    assert interval(0.5, 20, 20) == pytest.approx((0.332, 0.668), abs=2e-3)
 
 
 def test_thumbs_down_alone_make_it_explore():
@@ -394,18 +385,18 @@ def test_what_is_told_of_a_feature_is_what_kinds_and_people_make_of_it():
 
 def test_fewer_people_stand_for_all_and_always_the_same_ones():
     """Steps of 1/4096 of the whole: three people whose parts are whole numbers of steps keep them to the bit."""
-    kept, share = _resampled(torch.tensor([0.4, 0.2, 0.0, 0.2]))
+    kept, share = resampled(torch.tensor([0.4, 0.2, 0.0, 0.2]))
     assert (kept.tolist(), share.tolist()) == (
         [0, 1, 3],
         [pytest.approx(0.4), pytest.approx(0.2), pytest.approx(0.2)],
     )
     many = torch.rand(60_000, generator=torch.Generator().manual_seed(1)) ** 80
     many *= 0.7 / many.sum()
-    kept, share = _resampled(many)
+    kept, share = resampled(many)
     assert float(share.sum()) == pytest.approx(0.7, rel=1e-5)
     assert len(kept) <= DRAWS and kept.tolist() == sorted(set(kept.tolist()))
     assert float((share - many[kept]).abs().max()) < 1.001 * 0.7 / DRAWS, "by less than a step"
-    again, same = _resampled(many)
+    again, same = resampled(many)
     assert torch.equal(kept, again) and torch.equal(share, same)
     likely = (many > 0.7 / DRAWS).nonzero()[:, 0]
     assert len(likely) > 100 and torch.isin(likely, kept).all(), "nobody of a step and more is left out"
@@ -413,9 +404,9 @@ def test_fewer_people_stand_for_all_and_always_the_same_ones():
 
 @pytest.mark.parametrize("whole", [0.0, 1e-44, 1e-30])
 def test_a_crowd_that_nobody_is_like_any_more_is_nobody(whole):
-    kept, share = _resampled(torch.full((3,), whole))
+    kept, share = resampled(torch.full((3,), whole))
     assert len(kept) == len(share) == 0
-    assert len(_resampled(torch.empty(0))[0]) == 0
+    assert len(resampled(torch.empty(0))[0]) == 0
 
 
 def looking_at(feature):
