@@ -35,7 +35,10 @@ from feedback.round import Example, Progress, RoundConfig
 from feedback.trainer import run_round
 
 FOLDER = BUILD / "tuning"
-EVERY_FIFTH = 5  # thumb of each kind is kept for the judge, as the service keeps them
+EVERY, FIRST = (
+    5,
+    4,
+)  # of the thumbs of a kind one in five is kept for the judge, from the fourth on, as the service does
 
 
 class Person:
@@ -59,7 +62,7 @@ class Person:
             rating = 1 if liked else -1
             alike = 1 + sum(example.rating == rating for example in self.examples)
             thumb = Rated(prompt, answer.text, answer.ended, liked)
-            self.examples.append(self.desk.example(len(self.examples), thumb, alike % EVERY_FIFTH == 0))
+            self.examples.append(self.desk.example(len(self.examples), thumb, alike % EVERY == FIRST))
 
     def right(self, adapter: Adapter | None) -> int:
         """How many of the small questions are answered right."""

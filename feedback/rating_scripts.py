@@ -60,7 +60,7 @@ if old[1] then
   end
 else
   local nth = redis.call('HINCRBY', KEYS[8], 'first_' .. rating, 1)
-  redis.call('HSET', KEYS[4], 'message_id', id, 'held_out', nth % 5 == 0 and '1' or '0', 'created', now)
+  redis.call('HSET', KEYS[4], 'message_id', id, 'held_out', nth % 5 == 4 and '1' or '0', 'created', now)
   redis.call('ZADD', KEYS[5], now, id)
 end
 redis.call('HSET', KEYS[4], 'body', body, 'rating', rating, 'revision', revision, 'since', revision, 'used_in', '',

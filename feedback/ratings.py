@@ -4,8 +4,8 @@ Knows the states and revisions of a rating and how they lie in Redis. Does not k
 that uses a rating ends when the rating changes. The record is the truth; the stream entry that comes with it only says
 that the user has something new.
 
-A message's first rating decides for good whether it is held out: the fifth, tenth, fifteenth... of each kind are, so
-that few are kept from what is climbed while thumbs are few, and no later change moves a rating into training.
+A message's first rating decides for good whether it is held out: the fourth, ninth, fourteenth... of each kind are, so
+that of any eight one is, and few are kept from what is climbed, and no later change moves a rating into training.
 """
 
 from __future__ import annotations

@@ -209,26 +209,26 @@ def test_forgetting_withdraws_everything_and_a_message_can_be_rated_anew(redis, 
 # held out
 
 
-def test_every_fifth_of_each_kind_is_held_out_from_its_first_rating_on(ratings, ids):
+def test_the_fourth_ninth_and_so_on_of_each_kind_is_held_out_from_its_first_rating_on(ratings, ids):
     kinds = ["up", "up", "down", "up", "down", "down", "up", "up", "up", "down", "down", "down", *["up"] * 4]
     for id, kind in zip(ids, kinds, strict=False):
         ratings.put("ann", id, kind)
-    # ups are numbers 0 1 3 6 7 8 12 13 14 15: the fifth is 7, the tenth 15; downs are 2 4 5 9 10 11: the fifth is 10
+    # ups are numbers 0 1 3 6 7 8 12 13 14 15: the fourth is 6, the ninth 14; downs are 2 4 5 9 10 11: the fourth is 9
     held = [number for number, each in enumerate(ratings.standing("ann")) if each.held_out]
-    assert held == [7, 10, 15]
+    assert held == [6, 9, 14]
 
 
 def test_no_later_change_moves_a_rating_into_or_out_of_training(ratings, ids):
-    for id in ids[:5]:
+    for id in ids[:4]:
         ratings.put("ann", id, "up")
-    ratings.put("ann", ids[4], "down")
+    ratings.put("ann", ids[3], "down")
     ratings.put("ann", ids[0], "down")
     ratings.forget("ann")
-    ratings.put("ann", ids[4], "up", comment="doch")
+    ratings.put("ann", ids[3], "up", comment="doch")
     ratings.put("ann", ids[0], "up")
-    assert [ratings.get("ann", id).held_out for id in ids[:5:4]] == [False, True]
-    # and what came back is not counted as first again: the next first up is the sixth
-    assert ratings.put("ann", ids[5], "up").held_out is False
+    assert [ratings.get("ann", id).held_out for id in ids[:4:3]] == [False, True]
+    # and what came back is not counted as first again: the next first up is the fifth
+    assert ratings.put("ann", ids[4], "up").held_out is False
 
 
 # idempotency

@@ -77,7 +77,7 @@ def test_eight_thumbs_become_a_version(setting):
     setting.burst()
     (task,) = setting.tasks
     assert (task.uid, task.start, len(task.examples)) == (UID, 0, 8)
-    assert [each.held_out for each in task.examples] == [*[False] * 4, True, *[False] * 3]
+    assert [each.held_out for each in task.examples] == [*[False] * 3, True, *[False] * 4]
     assert setting.store.head(UID).active == 1
     assert setting.rating_states() == ["used"] * 8
     assert [each.used_in for each in setting.ratings()] == [[1]] * 8
