@@ -114,8 +114,12 @@ def run_round(
 
     round.begin("judging the candidate")
     verdict = judge(round, taste.judge, candidate, rivals)
-    for _ in range(RETREATS):
-        if not verdict.too_far:
+    for left in reversed(range(RETREATS + 1)):
+        if not (
+            left and verdict.too_far
+        ):  # what is drawn back anyway need not be probed, which takes as long again
+            verdict = gate.Verdict([*verdict.checks, *probed(round, candidate)])
+        if not (left and verdict.too_far):
             break
         round.metrics.setdefault("held_whole", [check.name for check in verdict.checks if not check.passed])
         way_back = candidate.silent() if verdict.from_base else begun
@@ -215,8 +219,8 @@ def read_taste(
 def judge(
     round: Round, judging: RewardModel, candidate: Adapter, rivals: Rivals, certainty: float | None = None
 ) -> gate.Verdict:
-    """The candidate against its rivals, and what candidate and base do on the probes. `certainty`: of the whole way
-    that it is a part of, for the less of a way is left, the more of what can be seen of it is chance."""
+    """The candidate against its rivals, before it is probed. `certainty`: of the whole way that it is a part of, for
+    the less of a way is left, the more of what can be seen of it is chance."""
     config = round.config
     theirs = _at_the_gate(round, candidate)
     read = features(round.model, theirs, round.stop)
@@ -227,7 +231,7 @@ def judge(
         certainty = judging.certainty(read, base)
     round.metrics["certainty"] = certainty
     candidate_prospect, now_prospect = (judging.prospect(side, base) for side in sides)
-    verdict = gate.judge(
+    return gate.judge(
         candidate_prospect,
         now_prospect,
         _side(theirs),
@@ -240,9 +244,12 @@ def judge(
         config=config.gate,
         generator=round.generator,
     )
-    own, of_base = (round.harm.conduct(round.sampler, one, config.chat) for one in (candidate, None))
-    harmless = gate.harmless(own, of_base, config.gate, round.generator)
-    return gate.Verdict([*verdict.checks, *harmless])
+
+
+def probed(round: Round, candidate: Adapter) -> list[gate.Check]:
+    """What the candidate does on the probes, beside the base model."""
+    own, of_base = (round.harm.conduct(round.sampler, one, round.config.chat) for one in (candidate, None))
+    return gate.harmless(own, of_base, round.config.gate, round.generator)
 
 
 def change(after: Tensor, before: Tensor, seed: int) -> dict[str, float]:
