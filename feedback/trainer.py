@@ -16,8 +16,9 @@ A correction is a thumb up for its text, and beside PPO's own loss it is learnt 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -113,19 +114,13 @@ def run_round(
     candidate = practise(round, learner, parent, taste.climbed, base_read, first)
 
     round.begin("judging the candidate")
-    verdict = judge(round, taste.judge, candidate, rivals)
-    for left in reversed(range(RETREATS + 1)):
-        if not (
-            left and verdict.too_far
-        ):  # what is drawn back anyway need not be probed, which takes as long again
-            verdict = gate.Verdict([*verdict.checks, *probed(round, candidate)])
-        if not (left and verdict.too_far):
-            break
-        round.metrics.setdefault("held_whole", [check.name for check in verdict.checks if not check.passed])
-        way_back = candidate.silent() if verdict.from_base else begun
-        candidate = way_back.towards(candidate, verdict.near_enough)
-        measure(round, learner, candidate, parent, taste.climbed, base_read)
-        verdict = judge(round, taste.judge, candidate, rivals, round.metrics["certainty"])
+    candidate, verdict = as_far_as_it_may(
+        round,
+        candidate,
+        begun,
+        judged=partial(judge, round, taste.judge, rivals),
+        measured=lambda part: measure(round, learner, part, parent, taste.climbed, base_read),
+    )
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,
@@ -216,8 +211,33 @@ def read_taste(
     return Taste(climbed, judge, metrics)
 
 
+def as_far_as_it_may(
+    round: Round,
+    candidate: Adapter,
+    begun: Adapter,
+    judged: Callable[[Adapter, float | None], gate.Verdict],
+    measured: Callable[[Adapter], None],
+) -> tuple[Adapter, gate.Verdict]:
+    """The candidate with the verdict on it; where it went too far from where it had `begun`, as much of it as passes, or
+    what is left after RETREATS. `judged`: an adapter, and how certain the whole way is where it is a part of one."""
+    verdict = judged(candidate, None)
+    for left in reversed(range(RETREATS + 1)):
+        if not (
+            left and verdict.too_far
+        ):  # what is drawn back anyway need not be probed, which takes as long again
+            verdict = gate.Verdict([*verdict.checks, *probed(round, candidate)])
+        if not (left and verdict.too_far):
+            break
+        round.metrics.setdefault("held_whole", [check.name for check in verdict.checks if not check.passed])
+        way_back = candidate.silent() if verdict.from_base else begun
+        candidate = way_back.towards(candidate, verdict.near_enough)
+        measured(candidate)
+        verdict = judged(candidate, round.metrics["certainty"])
+    return candidate, verdict
+
+
 def judge(
-    round: Round, judging: RewardModel, candidate: Adapter, rivals: Rivals, certainty: float | None = None
+    round: Round, judging: RewardModel, rivals: Rivals, candidate: Adapter, certainty: float | None
 ) -> gate.Verdict:
     """The candidate against its rivals, before it is probed. `certainty`: of the whole way that it is a part of, for
     the less of a way is left, the more of what can be seen of it is chance."""

@@ -43,8 +43,11 @@ def test_what_it_takes_a_person_to_like_is_what_its_reward_model_weighs(user, tr
     shown = user.get("/v1/adapter").json()
     kept, _ = trainer.store.learner(trainer.uid, version)
     share, means, variances = (kept[f"reward.{name}"] for name in ("share", "mean", "covariance"))
-    mean = share @ means
+    people, leans = kept["reward.people"], kept["reward.leans"]
+    assert float(share.sum() + people.sum()) == pytest.approx(1) and len(people) > 100
+    mean = share @ means + people @ leans
     above = share @ torch.special.ndtr(means / variances.diagonal(dim1=1, dim2=2).sqrt())
+    above += people @ (leans > 0).float()
     sure = {
         feature.name: float(p if weight > 0 else 1 - p)
         for feature, weight, p in zip(FEATURES, mean, above, strict=False)
@@ -64,7 +67,7 @@ def test_what_it_takes_a_person_to_like_is_what_its_reward_model_weighs(user, tr
 
 
 def test_each_version_tells_what_it_gained_as_its_round_measured_it(user, trainer):
-    taught(user, 24)
+    taught(user, 30)  # of which three of each kind are kept, and there is an AUROC
     version = trainer.learn()
     metrics = user.get("/v1/adapter/versions").json()["data"][0]["metrics"]
     status = user.get("/v1/adapter").json()
@@ -76,15 +79,16 @@ def test_each_version_tells_what_it_gained_as_its_round_measured_it(user, traine
     assert told["reward_change_low"] - 1e-6 <= change <= told["reward_change_high"] + 1e-6
     assert told["says"] == gained(metrics)
     assert status["reward_model"]["auroc"] == told["reward_model_auroc"] == metrics["reward_model_auroc"]
+    assert metrics["reward_model_auroc"] is not None
 
 
 def test_a_withdrawn_ratings_reward_model_is_not_told_any_more(user, trainer):
-    ids = taught(user, 24)
+    ids = taught(user, 30)
     trainer.learn()
     assert user.get("/v1/adapter").json()["reward_model"]["auroc"] is not None
     user.delete(f"/v1/messages/{ids[0]}/feedback")
     told = user.get("/v1/adapter").json()["reward_model"]
-    assert (told["thumbs"], told["auroc"], told["likes"]) == (23, None, [])
+    assert (told["thumbs"], told["auroc"], told["likes"]) == (29, None, [])
 
 
 def test_the_share_of_thumbs_up_is_told_by_version(user, trainer):
