@@ -67,7 +67,7 @@ def test_what_it_takes_a_person_to_like_is_what_its_reward_model_weighs(user, tr
 
 
 def test_each_version_tells_what_it_gained_as_its_round_measured_it(user, trainer):
-    taught(user, 30)  # of which three of each kind are kept, and there is an AUROC
+    taught(user, 36)  # of which three of each kind are kept, and there is an AUROC
     version = trainer.learn()
     metrics = user.get("/v1/adapter/versions").json()["data"][0]["metrics"]
     status = user.get("/v1/adapter").json()
@@ -83,12 +83,12 @@ def test_each_version_tells_what_it_gained_as_its_round_measured_it(user, traine
 
 
 def test_a_withdrawn_ratings_reward_model_is_not_told_any_more(user, trainer):
-    ids = taught(user, 30)
+    ids = taught(user, 36)
     trainer.learn()
     assert user.get("/v1/adapter").json()["reward_model"]["auroc"] is not None
     user.delete(f"/v1/messages/{ids[0]}/feedback")
     told = user.get("/v1/adapter").json()["reward_model"]
-    assert (told["thumbs"], told["auroc"], told["likes"]) == (29, None, [])
+    assert (told["thumbs"], told["auroc"], told["likes"]) == (35, None, [])
 
 
 def test_the_share_of_thumbs_up_is_told_by_version(user, trainer):
