@@ -218,8 +218,8 @@ def as_far_as_it_may(
     judged: Callable[[Adapter, float | None], gate.Verdict],
     measured: Callable[[Adapter], None],
 ) -> tuple[Adapter, gate.Verdict]:
-    """The candidate with the verdict on it; where it went too far from where it had `begun`, as much of it as passes, or
-    what is left after RETREATS. `judged`: an adapter, and how certain the whole way is where it is a part of one."""
+    """The candidate with the verdict on it; where it went too far from where it had `begun`, as much of it as passes,
+    or what is left after RETREATS. `judged`: an adapter, and how certain the whole way is where it is a part of one."""
     verdict = judged(candidate, None)
     for left in reversed(range(RETREATS + 1)):
         if not (
