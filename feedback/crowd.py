@@ -55,8 +55,9 @@ class Crowd:
         """These people, used to such answers: counts (N, K). What is much and what is little depends on that."""
         ordered = usual.sort(dim=0).values
         none, full = (_quantile(ordered, self.column, share) for share in (self.none, self.full))
-        # Where both levels are the same: any more than that, for whoever would have little of it too.
-        full = torch.where(none == full, _next(ordered, self.column, none), full)
+        # Where both levels are the same, as of what most answers have none of: any at all, or none at all.
+        step, same, falls = _next(ordered, self.column, none), none == full, self.none > self.full
+        none, full = torch.where(same & falls, step, none), torch.where(same & ~falls, step, full)
         full = full + self.beyond * (full - none)
         varied = ((none != full) | (self.weight == 0)).all(1)  # else there is nothing to look at
         full = torch.where(none == full, none + 1, full)
@@ -114,6 +115,10 @@ class People:
         """Some of them, by number."""
         return People(*(getattr(self, name)[people] for name in self.__dataclass_fields__))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Their numbers, as small as may be kept."""
+        return {name: _smaller(getattr(self, name)) for name in self.__dataclass_fields__}
+
     def scores(self, counts: Tensor) -> Tensor:
         """(N, K) → (N, M), 0 to 1 each: how much of what a person likes is in an answer."""
         parts = [self._scores(some) for some in counts.split(TOGETHER)]
@@ -151,12 +156,17 @@ def tally(texts: Sequence[str]) -> Tensor:
 def packed(crowd: Crowd, families: Families) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file."""
     family, word = families.members.T.nonzero(as_tuple=True)
-    numbers = {name: getattr(crowd, name) for name in crowd.__dataclass_fields__}
-    tensors = {n: t.half() if t.is_floating_point() else t for n, t in numbers.items()}
-    tensors["column"] = crowd.column.short()
+    tensors = {name: _smaller(getattr(crowd, name)) for name in crowd.__dataclass_fields__}
     tensors |= {"part": families.part.to(torch.uint8), "family": family.short(), "word": word.short()}
     told = {"words": json.dumps(families.words), "shapes": json.dumps(_shapes())}
     return {n: t.contiguous() for n, t in tensors.items()}, told
+
+
+def _smaller(numbers: Tensor) -> Tensor:
+    """In half as many bytes or fewer; truths as they are."""
+    if numbers.is_floating_point():
+        return numbers.half()
+    return numbers.short() if numbers.dtype == torch.long else numbers
 
 
 def _shapes() -> dict[str, int]:

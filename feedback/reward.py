@@ -119,7 +119,8 @@ class RewardModel:
             torch.sigmoid(sign * odds) @ share + torch.sigmoid(sign * ahead) @ people for sign in (1, -1)
         )
         doubt = caution * self._disagreement(torch.sigmoid(ahead))
-        return (more - doubt).clamp_min(LEAST).log() - (less + doubt).clamp_min(LEAST).log()
+        doubt = torch.minimum(torch.maximum(doubt, -less / 2), more / 2)  # no chance is doubted away
+        return (more - doubt).log() - (less + doubt).log()
 
     def _disagreement(self, chance: Tensor) -> Tensor:
         """(N,) the deviation of what people (N, M) say, as far as this person is like one of them at all."""
@@ -195,8 +196,8 @@ class RewardModel:
             "mean": self.believed.mean,
             "covariance": self.believed.covariance,
             "people": self.believed.people,
-            "leans": self.company.leans,
-            **{f"people.{name}": getattr(people, name) for name in people.__dataclass_fields__},
+            "leans": self.company.leans.half(),
+            **{f"people.{name}": tensor for name, tensor in people.tensors().items()},
         }
 
 

@@ -43,7 +43,7 @@ def test_what_it_takes_a_person_to_like_is_what_its_reward_model_weighs(user, tr
     shown = user.get("/v1/adapter").json()
     kept, _ = trainer.store.learner(trainer.uid, version)
     share, means, variances = (kept[f"reward.{name}"] for name in ("share", "mean", "covariance"))
-    people, leans = kept["reward.people"], kept["reward.leans"]
+    people, leans = kept["reward.people"], kept["reward.leans"].float()
     assert float(share.sum() + people.sum()) == pytest.approx(1) and len(people) > 100
     mean = share @ means + people @ leans
     above = share @ torch.special.ndtr(means / variances.diagonal(dim1=1, dim2=2).sqrt())

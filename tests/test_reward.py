@@ -448,7 +448,7 @@ def test_a_company_finds_whom_a_person_is_like_and_names_what_is_liked():
     assert name == FEATURES[4].name and weight > 0.5 and certainty > 0.95
     kept = model.tensors()
     assert torch.equal(kept["people"], model.believed.people)
-    assert torch.equal(kept["people.none"], model.company.people.none)
+    assert torch.equal(kept["people.none"], model.company.people.none.half())
 
 
 def test_a_crowd_of_no_share_is_no_crowd():

@@ -147,8 +147,8 @@ def publish(store, candidate, adapter=None):
     return store.publish(UID, passed, store.head(UID).epoch)
 
 
-def test_after_a_rollback_optimiser_critic_and_kl_state_are_that_versions_own(model, store):
-    first = publish(store, learn(model, store))
+def test_after_a_rollback_optimiser_critic_and_kl_state_are_that_versions_own(model, store, welcome):
+    first = publish(store, learn(model, store), welcome)
     second = learn(model, store, start=first, seed=9)
     assert publish(store, second) == 2
     store.rollback(UID, first)
@@ -444,12 +444,18 @@ def test_a_candidate_that_goes_too_far_is_judged_once_more_with_less_of_it(model
     assert less.metrics["kl"] < whole.metrics["kl"]
 
 
+def half_sure(made):
+    """Whether it passed as a whole, by a judge that is neither sure nor at a loss."""
+    return 0.55 < made.metrics["certainty"] < 0.8 and made.gate["passed"] and "held_whole" not in made.metrics
+
+
 def test_a_taste_that_is_not_certain_is_followed_a_part_of_the_way(model, store):
-    whole = learn(model, store, config=BRISK, seed=11)
+    whole = next(
+        made for seed in range(20) if half_sure(made := learn(model, store, config=BRISK, seed=seed))
+    )
     kl, certainty = whole.metrics["kl"], whole.metrics["certainty"]
-    assert 0.5 < certainty < 0.8 and whole.gate["passed"] and "held_whole" not in whole.metrics
     narrow = dataclasses.replace(BRISK.gate, lifetime_kl=0.5 * kl / stake(certainty))
-    part = learn(model, store, config=dataclasses.replace(BRISK, gate=narrow), seed=11)
+    part = learn(model, store, config=dataclasses.replace(BRISK, gate=narrow), seed=whole.seed)
     assert part.metrics["held_whole"] == ["KL to the base model, nats an answer"]
     assert part.metrics["kl"] == pytest.approx(0.5 * kl, rel=0.3)
 
@@ -457,12 +463,13 @@ def test_a_taste_that_is_not_certain_is_followed_a_part_of_the_way(model, store)
 def test_a_later_version_that_went_too_far_goes_back_on_the_way_from_the_base(model, store):
     """From the version that answers it would keep more than the limit leaves: that one has spent some of it already."""
     publish(store, learn(model, store, config=BRISK))
-    whole = learn(model, store, start=1, config=BRISK)
+    tries = (learn(model, store, start=1, config=BRISK, seed=seed) for seed in range(20))
+    whole = next(made for made in tries if half_sure(made) and not made.metrics["stepped_back"])
     share = 0.8
     narrow = dataclasses.replace(
         BRISK.gate, lifetime_kl=share * whole.metrics["kl"] / stake(whole.metrics["certainty"])
     )
-    part = learn(model, store, start=1, config=dataclasses.replace(BRISK, gate=narrow))
+    part = learn(model, store, start=1, config=dataclasses.replace(BRISK, gate=narrow), seed=whole.seed)
     assert part.metrics["held_whole"] == ["KL to the base model, nats an answer"]
     assert part.metrics["kl"] <= share * whole.metrics["kl"]
     path, (_, b) = next(iter(whole.adapter.weights.items()))
