@@ -126,9 +126,10 @@ class People:
 
     def _scores(self, counts: Tensor) -> Tensor:
         worth = ((counts[:, self.column] - self.none) / (self.full - self.none)).clamp(0, 1)  # (N, M, P)
-        added = (worth * self.weight).sum(-1)
-        multiplied = (worth.clamp_min(1e-6).log() * self.weight).sum(-1).exp()
-        return torch.where(self.product, multiplied, added)
+        scores = (worth * self.weight).sum(-1)
+        few = self.product.nonzero()[:, 0]  # only theirs, for logarithms are dear
+        scores[:, few] = (worth[:, few].clamp_min(1e-6).log() * self.weight[few]).sum(-1).exp()
+        return scores
 
     def chance(self, counts: Tensor) -> Tensor:
         """(N, M) that a person's thumb goes up, slips apart."""

@@ -183,7 +183,9 @@ def read_taste(
     company = Company.among(shipped()[0], base, answers, scale)
     known = list(range(len(up))) if bool(apart.any()) else []  # else it would only say what was climbed
     climbed, judge = (
-        reward.fit(answers.rows(rows), up[rows], scale, config.reward, prior, order[rows], company if rows else None)
+        reward.fit(
+            answers.rows(rows), up[rows], scale, config.reward, prior, order[rows], company if rows else None
+        )
         for rows in ((~apart).nonzero()[:, 0].tolist(), known)
     )
     kept = up[apart]
