@@ -5,7 +5,18 @@ import math
 import pytest
 import torch
 
-from feedback.gate import SURELY, GateConfig, Side, judge, lower_bound, repeated, stake
+from feedback.gate import (
+    POINTS,
+    SURELY,
+    Check,
+    GateConfig,
+    Side,
+    Verdict,
+    judge,
+    lower_bound,
+    repeated,
+    stake,
+)
 
 CONFIG = GateConfig()
 GOOD = ["A plain answer that says one thing and then another."] * 10
@@ -90,6 +101,9 @@ def test_of_a_way_that_went_too_far_as_much_is_left_as_its_worst_check_allows():
     assert verdict(**far).near_enough == pytest.approx(SURELY / 2), "KL grows with the square of the way"
     assert verdict(entropy_share=0.2).near_enough == 0.7
     assert verdict(**far, entropy_share=0.2).near_enough == pytest.approx(SURELY / 2)
+    lost = Verdict([Check(f"refusals on probes, {POINTS}", -8.0, -5.0, False)])
+    assert lost.near_enough == pytest.approx(SURELY * 5 / 8), "points are lost in proportion to the way"
+    assert Verdict([*lost.checks, Check("KL to the parent", math.nan, 20.0, False)]).near_enough < 0.7
     assert verdict(**far, entropy_share=0.2).from_base and verdict(kl_token=9.0).from_base
     assert not verdict(entropy_share=0.2).from_base and not verdict(kl_parent=99.0).from_base
 
