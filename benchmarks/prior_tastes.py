@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from feedback import vocabulary
-from feedback.counts import ITEM, MARKS, SENTENCE_END, SUFFIXES, Count, Said, in_lower_case
+from feedback.counts import MARKS, SENTENCE_END, SHAPES, SUFFIXES, Count, Said
 
 PRONOUNS = (vocabulary.FIRST_PERSON, vocabulary.SECOND_PERSON, vocabulary.THIRD_PERSON)
 FAMILIES = tuple(
@@ -135,30 +135,11 @@ def _part_of(words: frozenset[str], chance: random.Random) -> frozenset[str]:
 
 
 def _length(_: Crowd, chance: random.Random) -> Count:
-    counts: tuple[Count, ...] = (
-        lambda said: len(said.words),
-        lambda said: len(said.text),
-        lambda said: len(said.sentences),
-        lambda said: len(said.words) / len(said.sentences),
-        lambda said: max(map(len, said.sentences)),
-        lambda said: min(map(len, said.sentences)),
-    )
-    return chance.choice(counts)
+    return chance.choice(SHAPES["length"])
 
 
 def _layout(_: Crowd, chance: random.Random) -> Count:
-    counts: tuple[Count, ...] = (
-        lambda said: sum(ITEM.match(line) is not None for line in said.lines),
-        lambda said: (
-            sum(len(in_lower_case(s)) for s in said.lines if ITEM.match(s)) / max(1, len(said.words))
-        ),
-        lambda said: len(said.lines),
-        lambda said: len(said.words) / max(1, len(said.lines)),
-        lambda said: said.text.count("\n\n"),
-        lambda said: said.text.count("**"),
-        lambda said: sum(line.endswith(":") for line in said.lines),
-    )
-    return chance.choice(counts)
+    return chance.choice(SHAPES["layout"])
 
 
 def _marks(_: Crowd, chance: random.Random) -> Count:

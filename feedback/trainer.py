@@ -165,7 +165,7 @@ def read_taste(
     """Two reward models from one person's thumbs: one to climb, and one of all thumbs, those that were kept from the
     first included, to judge by. A correction is a thumb up for its text. `read`: the answers that are not silent.
 
-    The kept thumbs alone would be the freer judge, but they are five of sixteen: it held back what was good for the
+    The kept thumbs alone would be the freer judge, but they are few: it held back what was good for the
     person more often than not (docs/log.md).
     """
     said = [n for n, e in enumerate(examples) if not e.silent]
