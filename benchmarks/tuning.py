@@ -35,10 +35,7 @@ from feedback.round import Example, Progress, RoundConfig
 from feedback.trainer import run_round
 
 FOLDER = BUILD / "tuning"
-EVERY, FIRST = (
-    5,
-    4,
-)  # of the thumbs of a kind one in five is kept for the judge, from the fourth on, as the service does
+EVERY, FIRST = 5, 4  # one thumb in five of a kind, from the fourth on, is the judge's, as in the service
 
 
 class Person:

@@ -224,9 +224,8 @@ def as_far_as_it_may(
     or what is left after RETREATS. `judged`: an adapter, and how certain the whole way is where it is a part of one."""
     verdict = judged(candidate, None)
     for left in reversed(range(RETREATS + 1)):
-        if not (
-            left and verdict.too_far
-        ):  # what is drawn back anyway need not be probed, which takes as long again
+        # What is drawn back anyway need not be probed, which takes as long again.
+        if not (left and verdict.too_far):
             verdict = gate.Verdict([*verdict.checks, *probed(round, candidate)])
         if not (left and verdict.too_far):
             break
