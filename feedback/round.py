@@ -35,7 +35,7 @@ class RoundConfig:
     rows: int = 32  # answers sampled at once, ≥ 1
     room: float = 0.5  # share of the lifetime's KL that a round has left where it sets out, 0 to 1
     answer_tokens: int = 160  # longest rollout, as chat's own answers
-    kl_coef: float = 0.01  # log-odds a nat, where the controller begins
+    kl_coef: float = 0.03  # log-odds a nat, where the controller begins
     kl_target: float = 12.0  # nats an answer that the controller aims at
     kl_horizon: float = 128.0  # answers until a full correction
     correction_coef: float = 0.2  # γ, ≥ 0: of the corrections' cross-entropy a token, beside PPO's loss
