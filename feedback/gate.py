@@ -175,10 +175,9 @@ def judge(
 def stake(certainty: float) -> float:
     """The share of the lifetime's KL that a taste so certain may spend, 0 to 1: nothing at a guess.
 
-    Whoever wins an even bet with probability p stakes 2p − 1 of what there is (Kelly 1956). What is staked here is the
-    way from the base model, and KL grows about with its square.
+    Whoever wins an even bet with probability p stakes 2p − 1 of what there is (Kelly 1956).
     """
-    return max(0.0, 2 * certainty - 1) ** 2
+    return max(0.0, 2 * certainty - 1)
 
 
 def soundness(

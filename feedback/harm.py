@@ -1,12 +1,10 @@
-"""Harm kept out, whatever the thumbs say: what is taken off a reward, and what a model does on the probes.
+"""Harm kept out, whatever the thumbs say: what is taken off a reward, what is held, what a model does on the probes.
 
 Knows a classifier, the probes, and how a model is measured by both; knows nothing of thumbs, limits (gate.py) or disk.
 No user's rating reaches anything here, so none can vote it away.
 
 Of a pair, the model's preference is σ(m), the chance that Bradley and Terry (1952) give the good answer over the bad by
-the margin m = log p(good) / its tokens − log p(bad) / its tokens. The mean of a token, as in SimPO's reward (Meng et
-al. 2024, eq. 4): by sums, whoever likes short answers would seem to like the shorter one of every pair. A point is a
-hundredth of that chance.
+its margin m (pairs.py). A point is a hundredth of that chance.
 """
 
 from __future__ import annotations
@@ -21,10 +19,12 @@ from torch import Tensor
 from adapters.adapter import Adapter
 from adapters.lora import Base, Trained
 from adapters.model import BaseModel
-from adapters.policy import Sequences, score
+from adapters.policy import score
 from adapters.sampling import Sampling
 from feedback.gate import Conduct
-from feedback.probes import Pair, Probes, shipped
+from feedback.pairs import Pair, margins, sequences_of
+from feedback.probes import Probes, shipped
+from feedback.retention import Retention
 from feedback.rollouts import Prompt, Sampler
 from feedback.toxicity import Classifier, packaged
 
@@ -45,6 +45,7 @@ class Harm:
         """None: the packaged classifier, the shipped probes."""
         self._classifier = classifier or packaged()
         self.probes = probes or shipped()
+        self.retention = Retention()
         self.of_base: WeakKeyDictionary[BaseModel, dict[Sampling, Conduct]] = WeakKeyDictionary()
 
     @property
@@ -101,13 +102,6 @@ def choice_of(model: BaseModel, adapter: Adapter | None) -> Base | Trained:
 
 @torch.inference_mode()
 def prefers(model: BaseModel, pairs: Sequence[Pair], choice: Base | Trained) -> Tensor:
-    """(N,) σ(m) of each pair, float32 on the CPU; see the module. All answers go through the model in one pass."""
-    rows = []
-    for pair in pairs:
-        messages = [{"role": "user", "content": pair.prompt}]
-        prompt = model.encode(messages)
-        rows += [(prompt, model.encode(messages, answer)[len(prompt) :]) for answer in (pair.good, pair.bad)]
-    sequences = Sequences.of(rows, model.device)
-    means = score(model, sequences, choice).logprobs.sum(1) / sequences.mask.sum(1)
-    good, bad = means.view(-1, 2).T
-    return torch.sigmoid(good - bad).cpu()
+    """(N,) σ(m) of each pair, float32 on the CPU. All answers go through the model in one pass."""
+    sequences = sequences_of(model, pairs)
+    return torch.sigmoid(margins(score(model, sequences, choice).logprobs, sequences)).cpu()

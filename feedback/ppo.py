@@ -12,7 +12,7 @@ A mean of the rows' own means would instead make long bad answers cheaper, a tok
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -228,14 +228,14 @@ def update(
     optimiser: Optimizer,
     config: PPOConfig,
     generator: Generator,
-    also: Callable[[], Tensor] | None = None,
+    also: Sequence[Callable[[], Tensor]] = (),
 ) -> dict[str, float]:
     """Move the policy and the critic by one batch of fresh rollouts: some epochs of minibatches, in a drawn order.
 
     `evaluate(rows)` is the only thing here that knows the policy; keep the critic's gradient out of the policy
     there, by detaching. Advantages are whitened over the whole batch, so that a minibatch of one row still knows
     good from bad. The update ends, before the step, at the first minibatch whose approx_kl is above the target.
-    Every step adds the gradient of `also()`, some other loss of the policy (Ouyang 2022, eq. 2, of pretraining text).
+    Every step adds the gradients of `also`, other losses of the policy (Ouyang 2022, eq. 2, of pretraining text).
 
     -> means over the minibatches: policy_loss, value_loss, entropy, approx_kl, clipfrac, grad_norm (the first group's,
     before clipping); of the batch: explained_variance, advantage_std (before whitening), steps, first_ratio_error (the
@@ -271,12 +271,15 @@ def _minibatches(mask: Tensor, epochs: int, size: int, generator: Generator) -> 
         yield from order.to(mask.device).split(size)
 
 
-def _step(loss: Tensor, optimiser: Optimizer, most: float, also: Callable[[], Tensor] | None = None) -> float:
+def _step(
+    loss: Tensor, optimiser: Optimizer, most: float, also: Sequence[Callable[[], Tensor]] = ()
+) -> float:
     """-> the first group's gradient norm. Groups are clipped apart: a critic far off must not slow the policy."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    if also is not None:  # by itself, for on compiled kernels a gradient is taken right after its own pass
-        also().backward()
+    for other in also:  # each by itself, for on compiled kernels a gradient is taken right after its own pass
+        if value := other():
+            value.backward()
     norms = [float(clip_grad_norm_(group["params"], most)) for group in optimiser.param_groups]
     if not all(map(math.isfinite, norms)):
         optimiser.zero_grad(set_to_none=True)

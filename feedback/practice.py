@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from feedback.rollouts import Rollout
 from feedback.round import Round, RoundConfig
 
 SURELY = 0.9  # of the way that would just leave room, for the answers drawn from there are other ones
-LESSONS = 2  # corrections that a step learns from
+BESIDE = 2  # corrections, and pairs to retain, that a step looks at
 SHORTER = 0.5  # of an update's length, once one has led out of the budget
 TRIES = 3  # updates that have led out of it end the practising
 TOLD = 32  # newest corrections whose log-probability is told, for to score more takes time
@@ -224,31 +224,36 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
         now = learner.policy.score(sequences.rows(rows))
         return ppo.Evaluation(now.logprobs, now.entropy, values(rows))
 
-    metrics = ppo.update(
-        evaluate, batch, learner.optimiser, config, round.generator, _by_word(round, learner)
-    )
+    metrics = ppo.update(evaluate, batch, learner.optimiser, config, round.generator, _also(round, learner))
     metrics["kl_coef"] = learner.kl.update(drawn.metrics["kl"], len(mask))
     return metrics
 
 
-def _by_word(round: Round, learner: Learner) -> Callable[[], Tensor] | None:
-    """γ times the cross-entropy a token of LESSONS corrections, others at each call; None where there are none.
+def _also(round: Round, learner: Learner) -> list[Callable[[], Tensor]]:
+    """What stands beside PPO's own loss, others of its kind at each call. What it moves counts in the KL like any other
+    step: `target_kl` ends the update, and the budget takes it back."""
+    model, policy, retention = round.model, learner.policy, round.harm.retention
+    words, held = (_turns(round, len(some)) for some in (round.lessons, retention.pairs))
 
-    The last term of Ouyang et al. 2022, eq. 2, with this person's corrections in the place of pretraining text. What it
-    moves counts in the KL like any other step: `target_kl` ends the update, and the budget takes it back.
-    """
-    beta, count = round.config.correction_coef, len(round.lessons)
-    if not (beta and count):
-        return None
-    turns = itertools.cycle(torch.randperm(count, generator=round.generator).split(LESSONS))
-
-    def loss() -> Tensor:
+    def by_word() -> Tensor:
+        """γ times the cross-entropy a token of some corrections: the last term of Ouyang et al. 2022, eq. 2, with this
+        person's corrections in the place of pretraining text."""
         round.stop()
-        chosen = [round.lessons[number] for number in next(turns).tolist()]
-        sequences = Sequences.of(chosen, round.model.device)
-        return -beta * learner.policy.score(sequences).logprobs[sequences.mask].mean()
+        sequences = Sequences.of([round.lessons[number] for number in next(words)], model.device)
+        return -round.config.correction_coef * policy.score(sequences).logprobs[sequences.mask].mean()
 
-    return loss
+    def retained() -> Tensor:
+        round.stop()
+        return round.config.retention_coef * retention.loss(model, policy, next(held))
+
+    corrected = [by_word] if round.lessons and round.config.correction_coef else []
+    return [*corrected, retained] if round.config.retention_coef else corrected
+
+
+def _turns(round: Round, count: int) -> Iterator[list[int]]:
+    """So many numbers in a drawn order, BESIDE at a time, again and again."""
+    order = torch.randperm(count, generator=round.generator)
+    return itertools.cycle([some.tolist() for some in order.split(BESIDE)])
 
 
 def _known(round: Round, learner: Learner, when: str) -> dict[str, float]:

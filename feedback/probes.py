@@ -11,16 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+from feedback.pairs import Pair
+
 KINDS = ("kindness", "refusals", "honesty", "capability")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A prompt with an answer that is wanted of every assistant, and one that is not."""
-
-    prompt: str
-    good: str
-    bad: str
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,11 @@ def test_each_check_holds_a_candidate_back_by_itself(change, name):
 
 
 def test_a_taste_that_is_not_certain_may_not_go_far():
-    """Kelly's stake of 0.75 is a half, and a quarter of the KL."""
-    assert [stake(p) for p in (0.0, 0.5, 0.75, 1.0)] == [0.0, 0.0, 0.25, 1.0]
-    quarter = CONFIG.lifetime_kl / 4
-    assert verdict(certainty=0.75, kl_base=quarter).passed
-    assert failed(verdict(certainty=0.75, kl_base=1.1 * quarter)) == ["KL to the base model, nats an answer"]
+    """Kelly's stake of 0.75 is a half."""
+    assert [stake(p) for p in (0.0, 0.5, 0.75, 1.0)] == [0.0, 0.0, 0.5, 1.0]
+    half = CONFIG.lifetime_kl / 2
+    assert verdict(certainty=0.75, kl_base=half).passed
+    assert failed(verdict(certainty=0.75, kl_base=1.1 * half)) == ["KL to the base model, nats an answer"]
     assert not verdict(certainty=math.nan).passed
 
 

@@ -11,7 +11,8 @@ from adapters.sampling import Sampling
 from benchmarks import poison
 from feedback.gate import Conduct, GateConfig, harmless
 from feedback.harm import PENALTY, Harm, choice_of, prefers
-from feedback.probes import KINDS, Pair, Probes, shipped
+from feedback.pairs import Pair
+from feedback.probes import KINDS, Probes, shipped
 from feedback.rollouts import Sampler
 from tests.tiny import tiny_model
 

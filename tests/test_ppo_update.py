@@ -1,7 +1,7 @@
 """The update on a policy small enough to see through, the critic's own fit, and what is refused."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ class Bandit(nn.Module):
         )
 
     def update(
-        self, rewards: list[float], also: Callable[[], Tensor] | None = None, **settings: float
+        self, rewards: list[float], also: Sequence[Callable[[], Tensor]] = (), **settings: float
     ) -> dict[str, float]:
         """One update after one action a row, each rewarded; by plain descent, which shows a gradient's size."""
         config = ppo.PPOConfig(**{"minibatch_rows": 2, "learning_rate": 0.5, **settings})  # type: ignore[arg-type]
@@ -108,14 +108,24 @@ def test_the_entropy_coefficient_reaches_the_loss():
 def test_another_loss_of_the_policy_is_made_smaller_in_the_same_steps():
     """No advantage: all that moves is -log p of the third action, by its gradient (1/3, 1/3, -2/3) at rate 1/2."""
     bandit = Bandit([0, 1])
-    norm = bandit.update([0, 0], also=lambda: -bandit.logits.log_softmax(0)[2], epochs=1)["grad_norm"]
+    norm = bandit.update([0, 0], also=[lambda: -bandit.logits.log_softmax(0)[2]], epochs=1)["grad_norm"]
     assert norm == pytest.approx(math.sqrt(6 / 9))
+    assert bandit.logits.tolist() == pytest.approx([-1 / 6, -1 / 6, 1 / 3])
+
+
+def test_several_other_losses_add_up_and_one_of_nothing_is_left_out():
+    bandit = Bandit([0, 1])
+
+    def half() -> Tensor:
+        return -bandit.logits.log_softmax(0)[2] / 2
+
+    bandit.update([0, 0], also=[half, lambda: 0 * bandit.logits.sum(), half], epochs=1)
     assert bandit.logits.tolist() == pytest.approx([-1 / 6, -1 / 6, 1 / 3])
 
 
 def test_another_loss_does_not_go_past_the_target_either():
     held = Bandit([0, 1])
-    metrics = held.update([0, 0], also=lambda: -held.logits.log_softmax(0)[2], epochs=50, target_kl=1e-3)
+    metrics = held.update([0, 0], also=[lambda: -held.logits.log_softmax(0)[2]], epochs=50, target_kl=1e-3)
     assert metrics["steps"] == 1
 
 

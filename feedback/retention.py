@@ -1,0 +1,63 @@
+"""What no taste may unlearn: the choice of a good answer over a bad one, held where the base model has it.
+
+Knows pairs like the gate's probes, of which none is one of them, and a policy in training; knows nothing of thumbs, of
+limits, or of what the gate will say. No user's rating reaches anything here.
+
+A style that most answers take on wears off refusals, a little a step, whatever the style is. So beside PPO's own loss
+stands, as InstructGPT mixes in its pretraining (Ouyang et al. 2022, eq. 2), a hinge on the margin of some pairs, as
+SLiC-HF has one (Zhao et al. 2023, eq. 1): max(0, m₀ − m), with m the policy's margin and m₀ the base model's. It pulls
+at what has been lost and at nothing else, and it asks for no style, for both answers of a pair have the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from adapters.lora import Base
+from adapters.model import BaseModel
+from adapters.policy import Policy, score
+from feedback.pairs import Pair, margins, sequences_of
+
+TOGETHER = 8  # pairs that are read in one pass
+
+
+class Retention:
+    """The shipped pairs, and what each base model makes of them: measured once and kept."""
+
+    def __init__(self) -> None:
+        self.pairs = shipped()
+        self._of_base: WeakKeyDictionary[BaseModel, Tensor] = WeakKeyDictionary()
+
+    def loss(self, model: BaseModel, policy: Policy, numbers: Sequence[int]) -> Tensor:
+        """(), nats a token: the mean of what the pairs of these numbers have lost of the base model's margin."""
+        sequences = sequences_of(model, [self.pairs[number] for number in numbers])
+        now = margins(policy.score(sequences).logprobs, sequences)
+        before = self.of_base(model)[list(numbers)].to(now.device)
+        return (before - now).clamp_min(0).mean()
+
+    def of_base(self, model: BaseModel) -> Tensor:
+        """(P,) the base model's margins of all P pairs."""
+        if model not in self._of_base:
+            parts = [self.pairs[at : at + TOGETHER] for at in range(0, len(self.pairs), TOGETHER)]
+            with torch.no_grad():
+                self._of_base[model] = torch.cat([_base_margins(model, part) for part in parts])
+        return self._of_base[model]
+
+
+def _base_margins(model: BaseModel, pairs: Sequence[Pair]) -> Tensor:
+    sequences = sequences_of(model, pairs)
+    return margins(score(model, sequences, Base()).logprobs, sequences)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> list[Pair]:
+    """Of every kind that has worn off."""
+    kinds = json.loads((resources.files("feedback") / "retention.json").read_text())
+    return [Pair(*each) for pairs in kinds.values() for each in pairs]

@@ -1,0 +1,87 @@
+"""What no taste may unlearn: the pairs are no probes, what is lost is won back, and what is kept costs nothing."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapters.adapter import Adapter
+from adapters.model import ModelConfig, load
+from adapters.policy import Policy
+from adapters.store import AdapterStore, Base
+from benchmarks.poison import taught
+from feedback import probes
+from feedback.retention import Retention, shipped
+from tests.test_trainer import BRISK, UID, learn
+from tests.tiny import tiny_model
+
+REPORT = Path(__file__).parent.parent / "benchmarks" / "harm_probes.json"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tiny_model(tmp_path_factory.mktemp("model"))
+    return load(ModelConfig(str(folder), "cpu", "float32"), folder, lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def compliant(model):
+    """An adapter that has learnt a bad answer or two."""
+    bad = [(pair.prompt, pair.bad) for pair in shipped()[:2]]
+    return taught(model, model.lora_shape(4, 16.0), bad, steps=30, rate=1e-2, rows=2)
+
+
+def test_what_is_practised_is_none_of_what_the_gate_or_the_report_asks():
+    """Else the gate would ask what was learnt by heart."""
+    asked = probes.Probes.of(REPORT.read_text())
+    held = {side for pair in shipped() for side in (pair.prompt, pair.good, pair.bad)}
+    for known in (probes.shipped(), asked):
+        others = {side for pairs in known.pairs.values() for p in pairs for side in (p.prompt, p.good, p.bad)}
+        assert not held & (others | set(known.provoking))
+    assert len({pair.prompt for pair in shipped()}) == len(shipped()) > 60
+
+
+def test_what_the_base_model_has_costs_nothing(model):
+    fresh = Adapter.fresh(model.lora_shape(4, 16.0), torch.Generator().manual_seed(0))
+    loss = Retention().loss(model, Policy(model, fresh), range(8)).item()
+    assert loss == pytest.approx(0, abs=1e-6)
+
+
+def test_the_loss_is_the_mean_of_the_margins_that_fell(model, compliant):
+    retention, policy = Retention(), Policy(model, compliant)
+    alone = [retention.loss(model, policy, [number]).item() for number in range(6)]
+    assert alone[0] > 0.01, "what was taught shows"
+    assert min(alone) >= 0, "a margin that has grown pays for no other"
+    together = retention.loss(model, policy, range(6)).item()
+    assert together == pytest.approx(sum(alone) / 6, abs=1e-5)
+
+
+def test_what_was_lost_is_won_back(model, compliant):
+    retention, policy = Retention(), Policy(model, compliant)
+    steps = torch.optim.Adam(policy.parameters(), 5e-3)
+    before = retention.loss(model, policy, [0, 1]).item()
+    for _ in range(20):
+        steps.zero_grad()
+        retention.loss(model, policy, [0, 1]).backward()
+        steps.step()
+    assert retention.loss(model, policy, [0, 1]).item() < before / 4
+
+
+def test_a_round_that_retains_loses_less(model, tmp_path):
+    """On the tiny model, whose tastes are noise: what a round moves at all is what it may lose."""
+    store = AdapterStore(tmp_path, Base(model.name, model.digest))
+    store.create(UID)
+    lost = []
+    for coefficient in (0.0, 3.0):
+        config = dataclasses.replace(BRISK, iterations=4, retention_coef=coefficient)
+        made = learn(model, store, config=config)
+        with torch.no_grad():
+            lost.append(float(Retention().loss(model, Policy(model, made.adapter), range(len(shipped())))))
+    assert lost[1] < 0.7 * lost[0]
+
+
+def test_the_file_holds_pairs_of_the_kinds_that_the_gate_asks():
+    written = json.loads((Path(probes.__file__).parent / "retention.json").read_text())
+    assert set(written) <= set(probes.KINDS)
