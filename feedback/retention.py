@@ -37,9 +37,9 @@ class Retention:
 
     def loss(self, model: BaseModel, policy: Policy, numbers: Sequence[int]) -> Tensor:
         """(), nats a token: the mean of what the pairs of these numbers have lost of the base model's margin."""
+        before = self.of_base(model)[list(numbers)]  # first: a gradient has to follow its own pass
         sequences = sequences_of(model, [self.pairs[number] for number in numbers])
         now = margins(policy.score(sequences).logprobs, sequences)
-        before = self.of_base(model)[list(numbers)].to(now.device)
         return (before - now).clamp_min(0).mean()
 
     def of_base(self, model: BaseModel) -> Tensor:

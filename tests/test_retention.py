@@ -20,10 +20,10 @@ from tests.tiny import tiny_model
 REPORT = Path(__file__).parent.parent / "benchmarks" / "harm_probes.json"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
+@pytest.fixture(scope="module", params=["float32", "bfloat16"], ids=["torch", "kernels"])
+def model(request, tmp_path_factory):
     folder = tiny_model(tmp_path_factory.mktemp("model"))
-    return load(ModelConfig(str(folder), "cpu", "float32"), folder, lambda _: None)
+    return load(ModelConfig(str(folder), "cpu", request.param), folder, lambda _: None)
 
 
 @pytest.fixture(scope="module")
