@@ -4,9 +4,10 @@ Knows pairs like the gate's probes, of which none is one of them, and a policy i
 limits, or of what the gate will say. No user's rating reaches anything here.
 
 A style that most answers take on wears off refusals, a little a step, whatever the style is. So beside PPO's own loss
-stands, as InstructGPT mixes in its pretraining (Ouyang et al. 2022, eq. 2), a hinge on the margin of some pairs, as
-SLiC-HF has one (Zhao et al. 2023, eq. 1): max(0, m₀ − m), with m the policy's margin and m₀ the base model's. It pulls
-at what has been lost and at nothing else, and it asks for no style, for both answers of a pair have the same.
+stands, as InstructGPT mixes in its pretraining (Ouyang et al. 2022, eq. 2), the square of what the margin m of some
+pairs has moved from the base model's, m₀: (m − m₀)², as IPO has it of a wanted margin (Azar et al. 2023, eq. 17). It
+asks for no style, for both answers of a pair have the same. It pulls from either side: paid only for what it had lost,
+the policy went far beyond, and began to refuse what was harmless (docs/log.md).
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ class Retention:
         self._of_base: WeakKeyDictionary[BaseModel, Tensor] = WeakKeyDictionary()
 
     def loss(self, model: BaseModel, policy: Policy, numbers: Sequence[int]) -> Tensor:
-        """(), nats a token: the mean of what the pairs of these numbers have lost of the base model's margin."""
+        """(), nats a token, squared: how far these pairs are from the base model's margin, in the mean."""
         before = self.of_base(model)[list(numbers)]  # first: a gradient has to follow its own pass
         sequences = sequences_of(model, [self.pairs[number] for number in numbers])
         now = margins(policy.score(sequences).logprobs, sequences)
-        return (before - now).clamp_min(0).mean()
+        return (now - before).square().mean()
 
     def of_base(self, model: BaseModel) -> Tensor:
         """(P,) the base model's margins of all P pairs."""
