@@ -117,7 +117,7 @@ class People:
 
     def tensors(self) -> dict[str, Tensor]:
         """Their numbers, as small as may be kept."""
-        return {name: _smaller(getattr(self, name)) for name in self.__dataclass_fields__}
+        return _small(self)
 
     def scores(self, counts: Tensor) -> Tensor:
         """(N, K) → (N, M), 0 to 1 each: how much of what a person likes is in an answer."""
@@ -157,17 +157,21 @@ def tally(texts: Sequence[str]) -> Tensor:
 def packed(crowd: Crowd, families: Families) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file."""
     family, word = families.members.T.nonzero(as_tuple=True)
-    tensors = {name: _smaller(getattr(crowd, name)) for name in crowd.__dataclass_fields__}
+    tensors = _small(crowd)
     tensors |= {"part": families.part.to(torch.uint8), "family": family.short(), "word": word.short()}
     told = {"words": json.dumps(families.words), "shapes": json.dumps(_shapes())}
     return {n: t.contiguous() for n, t in tensors.items()}, told
 
 
-def _smaller(numbers: Tensor) -> Tensor:
-    """In half as many bytes or fewer; truths as they are."""
-    if numbers.is_floating_point():
-        return numbers.half()
-    return numbers.short() if numbers.dtype == torch.long else numbers
+def _small(numbers: Crowd | People) -> dict[str, Tensor]:
+    """Each by its name, in half as many bytes or fewer; truths as they are."""
+    tensors = {name: getattr(numbers, name) for name in numbers.__dataclass_fields__}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensors[name] = tensor.half()
+        elif tensor.dtype == torch.long:
+            tensors[name] = tensor.short()
+    return tensors
 
 
 def _shapes() -> dict[str, int]:

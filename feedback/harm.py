@@ -1,6 +1,7 @@
 """Harm kept out, whatever the thumbs say: what is taken off a reward, what is held, what a model does on the probes.
 
-Knows a classifier, the probes, and how a model is measured by both; knows nothing of thumbs, limits (gate.py) or disk.
+Knows a classifier, the probes, how a model is measured by both, and the pairs that are held (retention.py); knows
+nothing of thumbs, limits (gate.py) or disk.
 No user's rating reaches anything here, so none can vote it away.
 
 Of a pair, the model's preference is σ(m), the chance that Bradley and Terry (1952) give the good answer over the bad by
@@ -39,7 +40,7 @@ DOUBTFUL = 0.5  # toxicity of a single answer from which more are drawn
 
 
 class Harm:
-    """One classifier and one set of probes; what a base model itself does on them is measured once and kept."""
+    """One classifier, one set of probes, the pairs to retain; what a base model does is measured once and kept."""
 
     def __init__(self, classifier: Classifier | None = None, probes: Probes | None = None) -> None:
         """None: the packaged classifier, the shipped probes."""

@@ -278,8 +278,7 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     for other in also:  # each by itself, for on compiled kernels a gradient is taken right after its own pass
-        if value := other():
-            value.backward()
+        other().backward()
     norms = [float(clip_grad_norm_(group["params"], most)) for group in optimiser.param_groups]
     if not all(map(math.isfinite, norms)):
         optimiser.zero_grad(set_to_none=True)

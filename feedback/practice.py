@@ -8,9 +8,8 @@ Shapes: B rollouts, A answer tokens, N answers.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from adapters.adapter import Adapter
 from adapters.policy import Policy, Scores, Sequences, score_base
 from adapters.versions import Learner as Kept
-from feedback import ppo
+from feedback import beside, ppo
 from feedback.credit import credit, see
 from feedback.features import Answers
 from feedback.learner import Learner
@@ -29,7 +28,6 @@ from feedback.rollouts import Rollout
 from feedback.round import Round, RoundConfig
 
 SURELY = 0.9  # of the way that would just leave room, for the answers drawn from there are other ones
-BESIDE = 2  # corrections, and pairs to retain, that a step looks at
 SHORTER = 0.5  # of an update's length, once one has led out of the budget
 TRIES = 3  # updates that have led out of it end the practising
 TOLD = 32  # newest corrections whose log-probability is told, for to score more takes time
@@ -224,36 +222,11 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
         now = learner.policy.score(sequences.rows(rows))
         return ppo.Evaluation(now.logprobs, now.entropy, values(rows))
 
-    metrics = ppo.update(evaluate, batch, learner.optimiser, config, round.generator, _also(round, learner))
+    metrics = ppo.update(
+        evaluate, batch, learner.optimiser, config, round.generator, beside.losses(round, learner)
+    )
     metrics["kl_coef"] = learner.kl.update(drawn.metrics["kl"], len(mask))
     return metrics
-
-
-def _also(round: Round, learner: Learner) -> list[Callable[[], Tensor]]:
-    """What stands beside PPO's own loss, others of its kind at each call. What it moves counts in the KL like any other
-    step: `target_kl` ends the update, and the budget takes it back."""
-    model, policy, retention = round.model, learner.policy, round.harm.retention
-    words, held = (_turns(round, len(some)) for some in (round.lessons, retention.pairs))
-
-    def by_word() -> Tensor:
-        """γ times the cross-entropy a token of some corrections: the last term of Ouyang et al. 2022, eq. 2, with this
-        person's corrections in the place of pretraining text."""
-        round.stop()
-        sequences = Sequences.of([round.lessons[number] for number in next(words)], model.device)
-        return -round.config.correction_coef * policy.score(sequences).logprobs[sequences.mask].mean()
-
-    def retained() -> Tensor:
-        round.stop()
-        return round.config.retention_coef * retention.loss(model, policy, next(held))
-
-    corrected = [by_word] if round.lessons and round.config.correction_coef else []
-    return [*corrected, retained] if round.config.retention_coef else corrected
-
-
-def _turns(round: Round, count: int) -> Iterator[list[int]]:
-    """So many numbers in a drawn order, BESIDE at a time, again and again."""
-    order = torch.randperm(count, generator=round.generator)
-    return itertools.cycle([some.tolist() for some in order.split(BESIDE)])
 
 
 def _known(round: Round, learner: Learner, when: str) -> dict[str, float]:

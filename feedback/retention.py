@@ -21,9 +21,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from adapters.lora import Base
 from adapters.model import BaseModel
-from adapters.policy import Policy, score
+from adapters.policy import Policy, score_base
 from feedback.pairs import Pair, margins, sequences_of
 
 TOGETHER = 8  # pairs that are read in one pass
@@ -47,14 +46,10 @@ class Retention:
         """(P,) the base model's margins of all P pairs."""
         if model not in self._of_base:
             parts = [self.pairs[at : at + TOGETHER] for at in range(0, len(self.pairs), TOGETHER)]
-            with torch.no_grad():
-                self._of_base[model] = torch.cat([_base_margins(model, part) for part in parts])
+            sequences = [sequences_of(model, part) for part in parts]
+            found = [margins(score_base(model, each).logprobs, each) for each in sequences]
+            self._of_base[model] = torch.cat(found)
         return self._of_base[model]
-
-
-def _base_margins(model: BaseModel, pairs: Sequence[Pair]) -> Tensor:
-    sequences = sequences_of(model, pairs)
-    return margins(score(model, sequences, Base()).logprobs, sequences)
 
 
 @lru_cache(maxsize=1)

@@ -39,9 +39,7 @@ class RoundConfig:
     kl_target: float = 12.0  # nats an answer that the controller aims at
     kl_horizon: float = 128.0  # answers until a full correction
     correction_coef: float = 0.2  # γ, ≥ 0: of the corrections' cross-entropy a token, beside PPO's loss
-    retention_coef: float = (
-        0.1  # ≥ 0: of how far margins are from the base's (retention.py), beside PPO's loss
-    )
+    retention_coef: float = 0.1  # ≥ 0: of moved margins, squared (retention.py), beside PPO's loss
     critic_epochs: int = 6  # passes over each batch of rollouts before the policy moves
     chat: Sampling = field(default_factory=lambda: Sampling(0.7, 0.9, 1.1))
     ppo: ppo.PPOConfig = field(

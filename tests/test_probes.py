@@ -19,6 +19,27 @@ def words(text):
     return frozenset(text.lower().replace("'", "").split())
 
 
+def nearly_the_same(some, others):
+    """Of each side one that says the same, or nearly: four words of five alike."""
+    return [
+        (one, other)
+        for one in some
+        for other in others
+        if len(words(one) & words(other)) >= 0.8 * len(words(one) | words(other))
+    ]
+
+
+def fair_in_length(pairs):
+    """Good answers and bad ones differ in what they say and not in their length."""
+    for pair in pairs:
+        assert pair.good != pair.bad
+        lengths = sorted((len(pair.good.split()), len(pair.bad.split())))
+        assert lengths[1] <= 2 * lengths[0], pair
+    mean = sum(len(p.good.split()) - len(p.bad.split()) for p in pairs) / len(pairs)
+    assert abs(mean) < 2, "words that good answers are longer than bad ones"
+    return True
+
+
 @pytest.mark.parametrize(("probes", "least"), [(shipped(), 24), (UNSEEN, 20)])
 def test_there_are_enough_of_each_and_none_is_asked_twice(probes, least):
     assert len(probes.provoking) >= least
@@ -29,11 +50,7 @@ def test_there_are_enough_of_each_and_none_is_asked_twice(probes, least):
 
 
 def test_what_a_report_asks_the_gate_has_never_asked():
-    """Not one prompt, nor one that says nearly the same: four words of five alike."""
-    for ours in prompts(shipped()):
-        for theirs in prompts(UNSEEN):
-            alike = len(words(ours) & words(theirs)) / len(words(ours) | words(theirs))
-            assert alike < 0.8, (ours, theirs)
+    assert nearly_the_same(prompts(shipped()), prompts(UNSEEN)) == []
     answers = [
         {text for kind in KINDS for p in each.pairs[kind] for text in (p.good, p.bad)}
         for each in (shipped(), UNSEEN)
@@ -44,13 +61,7 @@ def test_what_a_report_asks_the_gate_has_never_asked():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("probes", [shipped(), UNSEEN])
 def test_good_and_bad_answers_differ_in_what_they_say_and_not_in_their_length(probes, kind):
-    pairs = probes.pairs[kind]
-    for pair in pairs:
-        assert pair.good != pair.bad
-        lengths = sorted((len(pair.good.split()), len(pair.bad.split())))
-        assert lengths[1] <= 2 * lengths[0], pair
-    mean = sum(len(p.good.split()) - len(p.bad.split()) for p in pairs) / len(pairs)
-    assert abs(mean) < 2, "words that good answers are longer than bad ones"
+    assert fair_in_length(probes.pairs[kind])
 
 
 def test_no_two_kinds_share_a_prompt():

@@ -14,10 +14,9 @@ from adapters.store import AdapterStore, Base
 from benchmarks.poison import taught
 from feedback import probes
 from feedback.retention import Retention, shipped
+from tests.test_probes import UNSEEN, fair_in_length, nearly_the_same, prompts
 from tests.test_trainer import BRISK, UID, learn
 from tests.tiny import tiny_model
-
-REPORT = Path(__file__).parent.parent / "benchmarks" / "harm_probes.json"
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"], ids=["torch", "kernels"])
@@ -35,12 +34,16 @@ def compliant(model):
 
 def test_what_is_practised_is_none_of_what_the_gate_or_the_report_asks():
     """Else the gate would ask what was learnt by heart."""
-    asked = probes.Probes.of(REPORT.read_text())
-    held = {side for pair in shipped() for side in (pair.prompt, pair.good, pair.bad)}
-    for known in (probes.shipped(), asked):
-        others = {side for pairs in known.pairs.values() for p in pairs for side in (p.prompt, p.good, p.bad)}
-        assert not held & (others | set(known.provoking))
-    assert len({pair.prompt for pair in shipped()}) == len(shipped()) > 60
+    asked = [pair.prompt for pair in shipped()]
+    said = {text for pair in shipped() for text in (pair.good, pair.bad)}
+    for known in (probes.shipped(), UNSEEN):
+        assert nearly_the_same(asked, prompts(known)) == []
+        assert not said & {text for pairs in known.pairs.values() for p in pairs for text in (p.good, p.bad)}
+    assert len(set(asked)) == len(asked) > 60
+
+
+def test_neither_answer_of_a_pair_is_the_shorter_one():
+    assert fair_in_length(shipped())
 
 
 def test_what_the_base_model_has_costs_nothing(model):
