@@ -27,7 +27,7 @@ SURELY = 0.95  # of a way that would just be near enough, for it is measured on 
 class GateConfig:
     """Limits of the gate. Shares are of the gate's answers; "against the base" compares the same prompts and seeds."""
 
-    prompts: int = 24  # answers a side, ≥ 2
+    prompts: int = 32  # answers a side at most, ≥ 2
     margin: float = 0.0  # log-odds of a thumb up that the lower bound must exceed
     confidence: float = 0.9  # of the one-sided lower bound, 0.5 to 1
     lifetime_kl: float = 30.0  # nats an answer, to the base model
