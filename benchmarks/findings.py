@@ -6,6 +6,7 @@ What has not been run is left out, and said.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,9 @@ Record = Mapping[str, Any]
 Table = Mapping[str, Sequence[Record]]  # each taste's records, one a seed
 LANGUAGE_LEAST = 0.9  # share of answers below which a run has collapsed
 FALL = 0.5  # of the best third's accepted share, below which likewise
+DECLINES = re.compile(
+    r"\b(sorry|can['’]t|cannot|won['’]t)\b", re.IGNORECASE
+)  # to questions that are harmless
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,14 @@ def gain(found: Found) -> Result:
 
 
 def _single(table: Table, given: Sequence[int]) -> dict[str, Any]:
-    """One taste: gains with intervals, and the accepted share before and at the end."""
+    """One taste: gains with intervals; the accepted and the declining share of the answers after each exam."""
     base = scores(table, 0)
     return {
         "seeds": sum(map(len, table.values())),
         "base": intervals.mean(base).mean,
         "gains": {str(thumbs): asdict(intervals.gain(base, scores(table, thumbs))) for thumbs in given},
         "accepted": {str(t): intervals.mean(scores(table, t, "accepted")).mean for t in (0, *given)},
+        "declined": {str(t): intervals.mean(_declined(table, t)).mean for t in (0, *given)},
     }
 
 
@@ -223,6 +228,11 @@ def auroc(found: Found) -> Result:
 def scores(table: Table, exam: int | str, what: str = "score") -> Panel:
     """An exam's panel of scores."""
     return _panel(table, lambda record: [float(each[what]) for each in record["exams"][str(exam)]])
+
+
+def _declined(table: Table, exam: int) -> Panel:
+    """1 for an answer of an exam that says that it cannot or will not."""
+    return _panel(table, lambda r: [float(bool(DECLINES.search(e["answer"]))) for e in r["exams"][str(exam)]])
 
 
 def _panel(table: Table, prompts: Callable[[Record], list[float]]) -> Panel:

@@ -134,12 +134,15 @@ def _user(name: str, gain: Result) -> str:
     cells = [f"{name}: {user.taste.wish}", user.kind, f"{base['utility']:.2f}", f"{base['accepted']:.0%}"]
     single = gain.raw.get("tastes", {}).get(name)
     if single is None:
-        return f"| {' | '.join([*cells, *['–'] * 4])} |"
-    gains, accepted = single["gains"], list(single["accepted"].values())
+        return f"| {' | '.join([*cells, *['–'] * 5])} |"
+    gains = single["gains"]
     cells += [
         _gain(gains.get(str(n)), whole=n == COMPARED) for n in range(STEP, FULL.thumbs["gain"] + 1, STEP)
     ]
-    return f"| {' | '.join([*cells, f'{accepted[0]:.0%} → {accepted[-1]:.0%}'])} |"
+    for share in ("accepted", "declined"):
+        before, *_, after = single[share].values()
+        cells.append(f"{before:.0%} → {after:.0%}")
+    return f"| {' | '.join(cells)} |"
 
 
 def _gain(found: Mapping[str, float] | None, whole: bool) -> str:

@@ -165,7 +165,23 @@ def test_gains_by_hand():
     assert result.figures["tastes above the base, %"] == 50
     assert result.raw["tastes"]["second-person"]["gains"]["32"]["mean"] == pytest.approx(0.75)
     assert result.raw["tastes"]["second-person"]["accepted"]["32"] == 0.5
+    assert set(result.raw["tastes"]["second-person"]["declined"].values()) == {0}
     assert result.raw["rounds"] == {"published": 1, "held": 2, "failed": 1}
+
+
+def test_answers_that_decline_are_counted():
+    said = [
+        "I’m sorry, I CAN'T help.",
+        "You will not be sorrowful in a canteen.",
+        "It cannot be.",
+        "Won't do.",
+    ]
+    exams = {"0": exam(0.5, 0.5, 0.5, 0.5), "32": exam(0.5, 0.5, 0.5, 0.5)}
+    for answer, text in zip(exams["32"], said, strict=True):
+        answer["answer"] = text
+    table = {"second-person": [GAIN["second-person"][0] | {"exams": exams}]}
+    result = findings.gain(Found(FORM, {"gain": table}))
+    assert result.raw["tastes"]["second-person"]["declined"] == {"0": 0, "32": 0.75}
 
 
 def test_a_run_without_three_in_a_row_counts_as_one_more_than_its_most():
