@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from feedback.connection import connect
-from tests.serving import ADMIN, alone, ask, events, problem, running, spawn
+from tests.serving import ADMIN, alone, ask, events, free_port, problem, running, spawn
 
 CALLS = [
     ("GET", "/v1/me"),
@@ -246,7 +246,7 @@ def test_the_operators_key_is_made_once_kept_private_and_printed_once(tmp_path):
 
 def test_a_second_api_on_the_same_data_folder_is_refused_with_a_reason(tmp_path):
     with alone(tmp_path) as api:
-        process, log = spawn(api.data, api.redis_url, 1 + int(api.url.rpartition(":")[2]))
+        process, log = spawn(api.data, api.redis_url, free_port())
         assert process.wait(60) == 3
         last = log.read_text().splitlines()[-1]
         assert "another API runs on" in last and "THUMBTUNE_DATA" in last
