@@ -25,9 +25,7 @@ Record = Mapping[str, Any]
 Table = Mapping[str, Sequence[Record]]  # each taste's records, one a seed
 LANGUAGE_LEAST = 0.9  # share of answers below which a run has collapsed
 FALL = 0.5  # of the best third's accepted share, below which likewise
-DECLINES = re.compile(
-    r"\b(sorry|can['’]t|cannot|won['’]t)\b", re.IGNORECASE
-)  # to questions that are harmless
+DECLINES = re.compile(r"(?i)\b(sorry|can['’]t|cannot|won['’]t)\b")  # what an exam asks is harmless
 
 
 @dataclass(frozen=True)

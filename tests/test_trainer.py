@@ -302,8 +302,8 @@ def test_prompts_of_gate_and_practice_are_apart_and_the_persons_own_come_first()
     mine = {e.messages[0]["content"] for e in own}
     assert len(words[1] & mine) >= 5, "some of the person's own prompts are kept for the gate"
     assert len(practise) == RoundConfig().rollouts
-    assert len(gate) > 24, "of as many as the gate asks at most, with so few of the person's own"
-    assert len(split_prompts(own, dataclasses.replace(CONFIG, gate=GateConfig(prompts=24)))[1]) == 24
+    of_more = split_prompts(examples(60), RoundConfig())
+    assert [len(side) for side in of_more] == [RoundConfig().rollouts, RoundConfig().gate.prompts]
     first = [p.messages[0]["content"] in mine for p in practise]
     assert first == sorted(first, reverse=True), "neutral prompts only fill up"
     again, _ = split_prompts(own[:5], RoundConfig())
