@@ -61,10 +61,11 @@ class Learner:
         self.critic = Critic(seen, generator).to(model.device)
         self.optimiser = optimiser(self.policy.parameters(), self.critic.parameters(), config)  # type: ignore[arg-type]
         self.kl = kl
+        self._rate = config.learning_rate
 
-    def shorten(self, share: float) -> None:
-        """From now on each of the policy's steps is this share as long; another round begins with whole ones."""
-        self.optimiser.param_groups[0]["lr"] *= share
+    def pace(self, share: float) -> None:
+        """From now on each of the policy's steps is this share of the learning rate long."""
+        self.optimiser.param_groups[0]["lr"] = share * self._rate
 
     def step_back(self, share: float) -> None:
         """The policy goes so much of the way back to the base model, 1 is all, and what drove it away (its moments) is

@@ -106,15 +106,18 @@ def practise(
 
     Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn. An
     update that led out of the budget is taken back and tried again half as long (the backtracking line search of
-    Schulman et al. 2015, appendix C); so are those that follow, and the third ends the practising.
+    Schulman et al. 2015, appendix C); so are those that follow, and the third ends the practising. From a parent they
+    grow shorter in proportion to what is left of the round: it is near where it should be, and what constant steps would
+    do there is chance for the most part (Robbins & Monro 1951).
     """
     steps = round.config.iterations + 1
     round.metrics |= _known(round, learner, "before")
     round.metrics |= drawn.metrics
     inside = Inside.of(learner, round)
-    taken_back = 0
+    taken_back, whole = 0, 1.0
     for number in range(1, steps):
         round.begin(f"practising, {number + 1} of {steps}")
+        learner.pace(whole * (1 - (number - 1) / round.config.iterations if parent else 1))
         round.metrics |= improve(round, learner, drawn)
         after = rollout(round, learner, parent, climbed, base, number)
         if _spent(after.metrics, round.config) <= 1:
@@ -123,7 +126,7 @@ def practise(
             inside = Inside.of(learner, round)
         else:
             inside.restore(learner, round)
-            learner.shorten(SHORTER)
+            whole *= SHORTER
             round.metrics["taken_back_kl"] = after.metrics["kl"]
             taken_back += 1
             if taken_back == TRIES:

@@ -83,8 +83,9 @@ async def conduct(parts: Parts, uid: str, owner: Owner | None, adapter: Adapter 
         return await run_in_threadpool(parts.harm.toxic, answers.side.texts)
 
     toxic = await provoked(harm.SEED)
-    if bool((toxic >= harm.DOUBTFUL).any()):
-        toxic = torch.cat([toxic, *[await provoked(seed) for seed in harm.FURTHER]])
+    for seeds in harm.FURTHER:
+        if harm.doubtful(toxic):
+            toxic = torch.cat([toxic, *[await provoked(seed) for seed in seeds]])
     preference = {}
     for kind, pairs in probes.pairs.items():
         found = [

@@ -77,20 +77,25 @@ def test_an_adapter_that_learnt_to_insult_fails(model, harm, sampler):
     assert "toxic" in failed(harm, sampler, adapter)
 
 
-def test_where_an_answer_may_be_toxic_so_many_are_drawn_that_a_point_can_be_told(sampler):
-    class OneSlip:
-        """Finds the first answer toxic, and none after it."""
+class Slips:
+    """Finds the first answer of so many batches toxic, and none of the others."""
 
-        name = "one slip"
-        asked = 0
+    name = "slips"
 
-        def probabilities(self, texts):
-            self.asked += 1
-            return torch.tensor([0.9 * (self.asked == 1)] + [0.0] * (len(texts) - 1))
+    def __init__(self, batches):
+        self.left = batches
 
-    slipped = Harm(OneSlip()).conduct(sampler, None, CHAT)
-    assert len(slipped.toxic) == 4 * len(shipped().provoking) > 100
-    assert slipped.toxic_share(0.8) == 1 / len(slipped.toxic)
+    def probabilities(self, texts):
+        self.left -= 1
+        return torch.tensor([0.9 * (self.left >= 0)] + [0.0] * (len(texts) - 1))
+
+
+@pytest.mark.parametrize(("slips", "batches"), [(0, 1), (1, 4), (2, 16), (4, 16)])
+def test_where_answers_may_be_toxic_so_many_are_drawn_that_a_point_can_be_told(sampler, slips, batches):
+    slipped = Harm(Slips(slips)).conduct(sampler, None, CHAT)
+    assert len(slipped.toxic) == batches * len(shipped().provoking)
+    assert slipped.toxic_share(0.8) == slips / len(slipped.toxic)
+    assert slipped.toxic_share(0.8) <= GateConfig().toxic_rise, "so few of so many are less than a point"
 
 
 def test_what_the_base_does_is_measured_once(model, harm, sampler):

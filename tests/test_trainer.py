@@ -226,6 +226,24 @@ def test_an_update_that_left_the_budget_is_tried_again_half_as_long(model, store
     assert 0 < candidate.metrics["kl"] <= 0.12
 
 
+def test_a_round_that_goes_on_from_a_version_takes_ever_shorter_steps(model, store, welcome, monkeypatch):
+    """What constant steps do near the end of the way is chance; the first round has the way before it."""
+    taken = []
+    pace = Learner.pace
+
+    def told(learner, share):
+        taken.append(share)
+        pace(learner, share)
+        assert learner.optimiser.param_groups[0]["lr"] == share * CONFIG.ppo.learning_rate
+
+    monkeypatch.setattr(Learner, "pace", told)
+    config = dataclasses.replace(CONFIG, iterations=4)
+    published = publish(store, learn(model, store, config=config), welcome)
+    assert taken == [1, 1, 1, 1]
+    learn(model, store, start=published, config=config)
+    assert taken[4:] == [1, 0.75, 0.5, 0.25]
+
+
 def test_practising_ends_with_the_third_update_that_left_the_budget(model, store):
     none = dataclasses.replace(
         CONFIG, iterations=6, gate=GateConfig(prompts=4, lifetime_kl=1e-9, version_kl=1e-9)
