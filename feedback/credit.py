@@ -20,7 +20,7 @@ from feedback.harm import Harm
 from feedback.reward import RewardConfig, RewardModel
 from feedback.rollouts import Rollout, styles
 
-PIECE = 12  # tokens of an answer that are given their credit together
+PIECE = 4  # tokens of an answer that are given their credit together
 PLACE_UNIT = 64.0  # tokens; keeps a position's number near 1
 
 

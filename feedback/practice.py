@@ -107,8 +107,8 @@ def practise(
     Every batch of rollouts measures the adapter that drew it, so one more batch than there are updates is drawn. An
     update that led out of the budget is taken back and tried again half as long (the backtracking line search of
     Schulman et al. 2015, appendix C); so are those that follow, and the third ends the practising. From a parent they
-    grow shorter in proportion to what is left of the round: it is near where it should be, and what constant steps would
-    do there is chance for the most part (Robbins & Monro 1951).
+    grow shorter in proportion to what is left of the round: it is near where it should be, and what constant steps
+    would do there is chance for the most part (Robbins & Monro 1951).
     """
     steps = round.config.iterations + 1
     round.metrics |= _known(round, learner, "before")

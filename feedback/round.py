@@ -44,7 +44,7 @@ class RoundConfig:
     chat: Sampling = field(default_factory=lambda: Sampling(0.7, 0.9, 1.1))
     ppo: ppo.PPOConfig = field(
         default_factory=lambda: ppo.PPOConfig(
-            lam=0.95,
+            lam=0.9,
             epochs=1,
             minibatch_rows=4,
             learning_rate=1.5e-3,
