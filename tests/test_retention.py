@@ -13,6 +13,7 @@ from adapters.policy import Policy
 from adapters.store import AdapterStore, Base
 from benchmarks.poison import taught
 from feedback import probes
+from feedback.gate import GateConfig
 from feedback.retention import Retention, shipped
 from tests.test_probes import UNSEEN, fair_in_length, nearly_the_same, prompts
 from tests.test_trainer import BRISK, UID, learn
@@ -76,7 +77,10 @@ def test_the_term_takes_part_in_a_round(model, tmp_path):
     """That it does, not how much: the tiny model is noise, and what the term is worth is measured (docs/log.md)."""
     store = AdapterStore(tmp_path, Base(model.name, model.digest))
     store.create(UID)
-    config = dataclasses.replace(BRISK, iterations=3)
+    whole = GateConfig(
+        prompts=4, margin=1e9, lifetime_kl=1e9
+    )  # what nobody likes is held, but not drawn back
+    config = dataclasses.replace(BRISK, iterations=3, gate=whole)
     free, held, again = (
         learn(model, store, config=dataclasses.replace(config, retention_coef=coefficient)).adapter.weights
         for coefficient in (0.0, 1.0, 1.0)
