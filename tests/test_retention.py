@@ -77,9 +77,8 @@ def test_the_term_takes_part_in_a_round(model, tmp_path):
     """That it does, not how much: the tiny model is noise, and what the term is worth is measured (docs/log.md)."""
     store = AdapterStore(tmp_path, Base(model.name, model.digest))
     store.create(UID)
-    whole = GateConfig(
-        prompts=4, margin=1e9, lifetime_kl=1e9
-    )  # what nobody likes is held, but not drawn back
+    # What nobody likes is held, but not drawn back.
+    whole = GateConfig(prompts=4, margin=1e9, lifetime_kl=1e9)
     config = dataclasses.replace(BRISK, iterations=3, gate=whole)
     free, held, again = (
         learn(model, store, config=dataclasses.replace(config, retention_coef=coefficient)).adapter.weights
