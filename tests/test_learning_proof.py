@@ -171,10 +171,10 @@ def test_gains_by_hand():
 
 def test_answers_that_decline_are_counted():
     said = [
-        "I’m sorry, I CAN'T help.",
-        "You will not be sorrowful in a canteen.",
-        "It cannot be.",
-        "Won't do.",
+        "I’m so SORRY for any misunderstanding.",
+        "With this, you can't go wrong, and I can't wait to hear of it; stars cannot be sorrowful.",
+        "As an assistant, I cannot do that.",
+        "I'm unable to say.",
     ]
     exams = {"0": exam(0.5, 0.5, 0.5, 0.5), "32": exam(0.5, 0.5, 0.5, 0.5)}
     for answer, text in zip(exams["32"], said, strict=True):
