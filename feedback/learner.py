@@ -61,11 +61,22 @@ class Learner:
         self.critic = Critic(seen, generator).to(model.device)
         self.optimiser = optimiser(self.policy.parameters(), self.critic.parameters(), config)  # type: ignore[arg-type]
         self.kl = kl
+        self.doubt = 1.0
         self._rate = config.learning_rate
 
     def pace(self, share: float) -> None:
         """From now on each of the policy's steps is this share of the learning rate long."""
         self.optimiser.param_groups[0]["lr"] = share * self._rate
+
+    def trust(self, doubt: float, target: float) -> None:
+        """From now on a nat costs this share of the KL coefficient, 0 to 1, which is steered to `target` nats an
+        answer."""
+        self.doubt, self.kl.target = doubt, target
+
+    @property
+    def price(self) -> float:
+        """What a nat costs, in units of reward."""
+        return self.doubt * self.kl.coef
 
     def step_back(self, share: float) -> None:
         """The policy goes so much of the way back to the base model, 1 is all, and what drove it away (its moments) is

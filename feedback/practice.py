@@ -217,7 +217,7 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
     )
     # Each token pays for its own KL, as where the KL stands in the loss (Shao et al. 2024, eq. 3), and none for that of
     # later ones: else the cheapest way out of the KL is to end early, and answers shrink whatever the taste is.
-    advantages += ppo.kl_penalties(drawn.policy.logprobs, drawn.base.logprobs, learner.kl.coef, mask)
+    advantages += ppo.kl_penalties(drawn.policy.logprobs, drawn.base.logprobs, learner.price, mask)
     batch = ppo.Batch(drawn.policy.logprobs, old_values, advantages, returns, mask)
 
     def evaluate(rows: Tensor) -> ppo.Evaluation:
@@ -228,6 +228,7 @@ def improve(round: Round, learner: Learner, drawn: Iteration) -> dict[str, float
     metrics = ppo.update(
         evaluate, batch, learner.optimiser, config, round.generator, beside.losses(round, learner)
     )
+    metrics["kl_price"] = learner.price
     metrics["kl_coef"] = learner.kl.update(drawn.metrics["kl"], len(mask))
     return metrics
 

@@ -108,6 +108,8 @@ def run_round(
     if parent and outgrown(taste.judge, rivals, config.gate, seed):
         learner.step_back(1)
         parent = None  # from here on it is the base that the candidate moves away from
+    if parent:
+        trust(learner, taste.judge.certainty(rivals.now_read, rivals.base_read), config)
     round.metrics["stepped_back"] = bool(start) and parent is None
     parent, first = set_out(round, learner, parent, taste.climbed, base_read)
     begun = learner.policy.adapter()
@@ -152,6 +154,14 @@ def begin_learner(round: Round, parent: Adapter | None = None, kept: Kept | None
     if kept is not None:
         learner.resume(kept)
     return learner
+
+
+def trust(learner: Learner, certainty: float, config: RoundConfig) -> None:
+    """The surer it is that this person likes the version's answers, the less a nat costs, in proportion to the doubt;
+    and the KL that the controller aims at is what the version may spend. At a first round's price the rounds after it
+    went no farther, and back, however much was known."""
+    doubt = min(1.0, (1 - certainty) / config.kl_doubt)
+    learner.trust(doubt, max(config.kl_target, gate.stake(certainty) * config.gate.lifetime_kl))
 
 
 def read_taste(

@@ -50,6 +50,15 @@ def test_a_kept_state_is_taken_up(model):
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in after.tensors().items())
 
 
+def test_the_less_doubt_the_less_a_nat_costs(model):
+    sure = learner(model)
+    assert sure.price == 0.03
+    sure.trust(0.1, 27.0)
+    assert sure.price == pytest.approx(0.003)
+    assert sure.kl.update(20.0, 128) < 0.03, "20 nats are less than 27"
+    assert sure.meta() == {"kl": {"coef": sure.kl.coef}}, "the doubt is each round's own"
+
+
 def test_a_kept_state_stays_as_it_is_however_often_it_is_taken_up(model):
     """An update that is taken back twice is the second time still the state from before the first."""
     tensors, meta = kept(learner(model))

@@ -19,7 +19,7 @@ from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
 from feedback.rollouts import Prompt, Sampler, features, rated
 from feedback.round import Example, Round, RoundConfig, split_prompts
-from feedback.trainer import Rivals, change, outgrown, read_taste, run_round
+from feedback.trainer import Rivals, begin_learner, change, outgrown, read_taste, run_round, trust
 from tests.probes import FEW
 from tests.tiny import tiny_model
 
@@ -242,6 +242,29 @@ def test_a_round_that_goes_on_from_a_version_takes_ever_shorter_steps(model, sto
     assert taken == [1, 1, 1, 1]
     learn(model, store, start=published, config=config)
     assert taken[4:] == [1, 0.75, 0.5, 0.25]
+
+
+def test_the_surer_a_version_is_liked_the_less_a_nat_costs(model, store, welcome):
+    first = learn(model, store)
+    assert first.metrics["kl_price"] == CONFIG.kl_coef * (1 - 0.2 * 8 / CONFIG.kl_horizon), "moved on once"
+    published = publish(store, first, welcome)
+    doubting, sure = (
+        learn(model, store, start=published, config=dataclasses.replace(CONFIG, kl_doubt=doubt))
+        for doubt in (1e-9, 1.0)
+    )
+    certainty = 1 - sure.metrics["kl_price"] / doubting.metrics["kl_price"]
+    assert 0.5 < certainty < 1, "the price follows what is known of the version"
+
+
+@pytest.mark.parametrize(
+    ("certainty", "doubt", "target"), [(0.4, 1, 12), (0.7, 1, 12), (0.75, 1, 15), (0.95, 0.2, 27), (1, 0, 30)]
+)
+def test_what_a_nat_costs_follows_the_doubt(model, certainty, doubt, target):
+    round = Round(model, CONFIG, FEW, 7, examples(), lambda _: None, lambda: None)
+    learner = begin_learner(round)
+    trust(learner, certainty, CONFIG)
+    assert learner.price == pytest.approx(doubt * CONFIG.kl_coef)
+    assert learner.kl.target == pytest.approx(target)
 
 
 def test_practising_ends_with_the_third_update_that_left_the_budget(model, store):
