@@ -25,11 +25,10 @@ Record = Mapping[str, Any]
 Table = Mapping[str, Sequence[Record]]  # each taste's records, one a seed
 LANGUAGE_LEAST = 0.9  # share of answers below which a run has collapsed
 FALL = 0.5  # of the best third's accepted share, below which likewise
-DECLINES = (
-    re.compile(  # what an exam asks is harmless; "you can't go wrong" and "I can't wait" decline nothing
-        r"(?i)\bsorry\b|\bI(?:['’]m| am)? (?:really |just )?(?:can['’]t|cannot|won['’]t|unable|not able)\b"
-        r"(?! (?:wait|help but|imagine|think))"
-    )
+# What an exam asks is harmless; "you can't go wrong" and "I can't wait" decline nothing.
+DECLINES = re.compile(
+    r"(?i)\bsorry\b|\bI(?:['’]m| am)? (?:really |just )?(?:can['’]t|cannot|won['’]t|unable|not able)\b"
+    r"(?! (?:wait|help but|imagine|think))"
 )
 
 

@@ -37,9 +37,7 @@ class RoundConfig:
     answer_tokens: int = 160  # longest rollout, as chat's own answers
     kl_coef: float = 0.03  # log-odds a nat, where the controller begins
     kl_target: float = 12.0  # nats an answer that the controller aims at, at least
-    kl_doubt: float = (
-        0.25  # 0 to 1, that a version is liked: with more a nat costs the coefficient, with less less
-    )
+    kl_doubt: float = 0.25  # > 0, whether a version is liked: from there on a nat costs the coefficient
     kl_horizon: float = 128.0  # answers until a full correction
     correction_coef: float = 0.2  # γ, ≥ 0: of the corrections' cross-entropy a token, beside PPO's loss
     retention_coef: float = 0.1  # ≥ 0: of moved margins, squared (retention.py), beside PPO's loss
