@@ -108,7 +108,7 @@ def run_round(
     if parent and outgrown(taste.judge, rivals, config.gate, seed):
         learner.step_back(1)
         parent = None  # from here on it is the base that the candidate moves away from
-    if parent:
+    elif parent:
         trust(learner, taste.judge.certainty(rivals.now_read, rivals.base_read), config)
     round.metrics["stepped_back"] = bool(start) and parent is None
     parent, first = set_out(round, learner, parent, taste.climbed, base_read)

@@ -171,9 +171,9 @@ def test_gains_by_hand():
 
 def test_answers_that_decline_are_counted():
     said = [
-        "I’m so SORRY for any misunderstanding.",
+        "I’m sorry, I CAN'T help.",
         "With this, you can't go wrong, and I can't wait to hear of it; stars cannot be sorrowful.",
-        "As an assistant, I cannot do that.",
+        "As an assistant, I WON’T do that.",
         "I'm unable to say.",
     ]
     exams = {"0": exam(0.5, 0.5, 0.5, 0.5), "32": exam(0.5, 0.5, 0.5, 0.5)}
