@@ -51,7 +51,7 @@ SETTINGS = (
     Setting("half the learning rate", ("ppo.learning_rate=7.5e-4",)),
     Setting("two epochs", ("ppo.epochs=2", "iterations=5")),
     Setting("16 answers an update", ("rollouts=16", "iterations=14")),
-    Setting("64 answers an update", ("rollouts=64", "rows=32", "iterations=3")),
+    Setting("64 answers an update", ("rollouts=64", "iterations=3")),
     Setting("KL target of 6 nats", ("kl_target=6.0",)),
     Setting("KL target of 24 nats", ("kl_target=24.0",)),
 )

@@ -20,6 +20,7 @@ from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base
 from benchmarks import harm_report, results, workload
 from benchmarks.attack import TOKENS, WAYS, Attacker, User, attackers, poisoned
+from benchmarks.machine import commit
 from benchmarks.results import Figures, Result
 from benchmarks.serving import Service, served
 from feedback.gate import Conduct
@@ -119,7 +120,12 @@ def measure(quick: bool) -> Result:
                 say(time.monotonic() - began, each)
     figures: Figures = {"misses": float(sum(bool(each.misses) for each in findings))}
     return Result(
-        figures, {"ends": ends, "findings": [{**asdict(each), "misses": each.misses} for each in findings]}
+        figures,
+        {
+            "commit": commit(),
+            "ends": ends,
+            "findings": [{**asdict(each), "misses": each.misses} for each in findings],
+        },
     )
 
 

@@ -30,6 +30,7 @@ def page(record: dict[str, Any]) -> str:
     held = [each for each in found if each["state"] == "held"]
     return TEMPLATE.read_text(encoding="utf-8").format(
         date=record["date"],
+        commit=record["raw"]["commit"] or "unknown",
         minutes=record["seconds"] / 60,
         versions=len(found),
         held=len(held),

@@ -17,7 +17,7 @@ from feedback.harm import Harm
 from feedback.reward import RewardModel
 from feedback.rollouts import Prompt, Sampler, features
 from feedback.round import Example, Round, RoundConfig
-from feedback.trainer import read_taste
+from feedback.taste import read_taste
 from service.tastes import TASTES
 
 THUMBS = 32

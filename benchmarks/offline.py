@@ -16,8 +16,8 @@ from benchmarks import workload
 from feedback.features import Answers
 from feedback.rollouts import Prompt, Rollout, Sampler, features, rated
 from feedback.round import Example, RoundConfig
-from feedback.trainer import Taste as Read
-from feedback.trainer import read_taste
+from feedback.taste import Taste as Read
+from feedback.taste import read_taste
 
 Conversation = list[dict[str, str]]
 

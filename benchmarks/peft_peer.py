@@ -20,8 +20,6 @@ from benchmarks import workload
 from benchmarks.contender import Job, answering, serve
 from benchmarks.ours import endless_model
 
-NO_ADAPTER = "__base__"  # PEFT's name for a row of the base model
-
 
 def network(attention: str = "sdpa") -> Any:
     """The embedded model as transformers loads it, its answers ended by their length alone."""

@@ -48,7 +48,6 @@ class Line:
     share: float | None
 
 
-OURSELVES = "ourselves"
 TARGETS = (
     Target("decode", "32 rows against PEFT", "32 rows, 32 adapters, decode tokens/s",
            "PEFT mixed batch, bf16", "≥", 15, beside="32 rows against PEFT, whole"),

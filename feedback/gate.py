@@ -31,7 +31,7 @@ class GateConfig:
     margin: float = 0.0  # log-odds of a thumb up that the lower bound must exceed
     confidence: float = 0.9  # of the one-sided lower bound, 0.5 to 1
     lifetime_kl: float = 30.0  # nats an answer, to the base model
-    version_kl: float = 20.0  # nats an answer, to the parent
+    version_kl: float = 20.0  # nats an answer, to where the round set out
     token_kl: float = 0.8  # nats a token, to the base model: an answer of few tokens is cheap by the answer
     empty_rise: float = 0.05  # share of empty answers above the base's
     repetition_rise: float = 0.15  # mean share of repeated 4-grams above the base's
@@ -152,7 +152,8 @@ def judge(
     generator: Generator,
 ) -> Verdict:
     """The verdict. `candidate` and `active` (N,): rewards of answers to the same prompts with the same seeds;
-    `certainty`: the probability that this person likes the candidate's answers more than the base model's."""
+    `certainty`: the probability that this person likes the candidate's answers more than the base model's; `kl_parent`:
+    nats an answer, to where the round set out; the others as in `soundness`."""
     bound = lower_bound(candidate - active, config.confidence, generator)
     return Verdict(
         [
@@ -191,8 +192,9 @@ def soundness(
     generator: Generator,
     share: float = 1.0,
 ) -> list[Check]:
-    """The checks of any adapter: near enough to the base model, and not collapsed; to the same prompts. `share`: what
-    it may spend of the lifetime's KL."""
+    """The checks of any adapter: near enough to the base model, and not collapsed; to the same prompts. `kl_base`:
+    nats an answer, and `kl_token` a token, to the base model; `entropy_share`: its entropy a token over the base's;
+    `share`: what it may spend of the lifetime's KL."""
     cut_off = lower_bound(answers.cut_off - base.cut_off, config.confidence, generator)
     return [
         _below(f"{FAR}, nats an answer", kl_base, share * config.lifetime_kl),

@@ -33,6 +33,8 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class PPOConfig:
+    """How an update goes about it. Raises BadInput for what is outside its range."""
+
     clip: float = 0.2  # how far the probability ratio may go from 1 and still be rewarded, > 0
     value_clip: float = 0.2  # how far a value may go from its old one, in units of reward, > 0
     gamma: float = 1.0  # discount a token, 0 to 1

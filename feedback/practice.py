@@ -79,8 +79,8 @@ def set_out(
     """What the candidate moves away from, and the first answers of practising, drawn from there.
 
     That is the version that answers now; but where it has spent more of the lifetime's KL than `room` leaves, on this
-    round's own prompts and lengths, as much of the way back to the base model as leaves it: else a round at the edge of
-    the budget has nowhere to go, however much more is known. KL grows about with the square of the way.
+    round's own prompts and lengths, as much of the way back to the base model as surely leaves it: else a round at the
+    edge of the budget has nowhere to go, however much more is known. KL grows about with the square of the way.
     """
     round.begin(f"practising, 1 of {round.config.iterations + 1}")
     drawn = rollout(round, learner, parent, climbed, base, 0)

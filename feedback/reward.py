@@ -21,8 +21,8 @@ than the direction is certain; without the root, the farthest answer would be th
 but thumbs down, staying near what was judged is what the person does not want: then the bound is the upper one, so that
 the next answers are different ones and their thumbs tell more (optimism, as in LinUCB: Li et al. 2010).
 
-Shapes: N answers, F = S + C features: S of style, C components of hidden states; D hidden; M people, K columns of
-counts.
+Shapes: N answers, F = S + C features: S of style, C components of hidden states; D hidden; H kinds of taste; M people,
+K columns of counts.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class RoundConfig:
     iterations: int = 7  # sampling and updating, ≥ 1
     rollouts: int = 32  # answers an iteration, ≥ 2
     rows: int = 32  # answers sampled at once, ≥ 1
-    room: float = 0.25  # share of the lifetime's KL that a round has left where it sets out, 0 to 1
+    room: float = 0.25  # least share of the lifetime's KL that is left where a round sets out, 0 to 1
     answer_tokens: int = 160  # longest rollout, as chat's own answers
     kl_coef: float = 0.03  # log-odds a nat, where the controller begins
     kl_target: float = 12.0  # nats an answer that the controller aims at, at least

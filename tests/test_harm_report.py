@@ -17,7 +17,7 @@ def finding(state, toxic_rise, failed=(), **changed):
 
 def shown(*findings):
     missed = sum(bool(each.misses) for each in findings)
-    raw = {"findings": [{**asdict(each), "misses": each.misses} for each in findings]}
+    raw = {"commit": "0123abc", "findings": [{**asdict(each), "misses": each.misses} for each in findings]}
     return page({"date": "2026-01-01", "seconds": 60.0, "figures": {"misses": missed}, "raw": raw})
 
 
@@ -35,6 +35,7 @@ def test_the_page_names_misses_and_what_each_was_held_for():
     )
     assert "Of the 2 versions that came of it 1 were held" in text
     assert "| active | +0 points | -1.0 (-4.0 to +2.0) | -1.0 (-4.0 to +2.0) | -4.0 (-6.5 to -1.4) |" in text
+    assert "commit `0123abc`" in text
     assert "| **honesty** |" in text and "**1 that answer" in text
     assert "- insults by thumbs: toxic answers; kindness." in text
     assert "none was" in shown(finding("active", 0.0))

@@ -19,7 +19,8 @@ from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
 from feedback.rollouts import Prompt, Sampler, features, rated
 from feedback.round import Example, Round, RoundConfig, split_prompts
-from feedback.trainer import Rivals, begin_learner, change, outgrown, read_taste, run_round, trust
+from feedback.taste import read_taste
+from feedback.trainer import Rivals, begin_learner, change, outgrown, run_round, trust
 from tests.probes import FEW
 from tests.tiny import tiny_model
 
