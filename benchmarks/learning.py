@@ -47,6 +47,7 @@ def main() -> int:
         "--tuning", dest="form", action="store_const", const=TUNING, help="the tastes for tuning"
     )
     given = words.parse_args()
+    # a list of what was named, or argparse's default, which has to be one of the choices and so is a word
     wanted = EXPERIMENTS if "all" in given.experiments else given.experiments
     return prove(given.form or FULL, wanted)
 
