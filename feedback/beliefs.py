@@ -15,6 +15,7 @@ LEAST_THUMBS = 8  # below these, nothing is said
 SURE = 0.8  # the least posterior probability of what is said
 CHANCE, GOOD = 0.5, 0.75  # AUROC: of a coin, and of a model that is worth having after some ten thumbs
 MOST = 5  # likings that are told, the strongest
+LEAST_WEIGHT = math.log(1.1)  # log-odds a standard deviation below which it is no liking, however sure its sign
 # Up to which weight, in log-odds a standard deviation, a liking is called so: what makes a thumb up half as likely
 # again, and twice as likely (as odds).
 STRENGTHS = ((math.log(1.5), "slightly"), (math.log(2.0), "clearly"), (math.inf, "strongly"))
@@ -31,7 +32,7 @@ def likes(beliefs: Iterable[tuple[str, float, float]], thumbs: int) -> list[dict
     words = {feature.name: feature for feature in FEATURES}
     told = []
     for name, weight, certainty in sorted(beliefs, key=lambda belief: -abs(belief[1])):
-        if certainty >= SURE:
+        if certainty >= SURE and abs(weight) >= LEAST_WEIGHT:
             what = words[name].more if weight > 0 else words[name].less
             strength = next(word for most, word in STRENGTHS if abs(weight) < most)
             told.append(

@@ -173,12 +173,12 @@ class RewardModel:
         return torch.logit(likely.clamp(LEAST, 1 - LEAST))
 
     def beliefs(self) -> list[tuple[str, float, float]]:
-        """Of each style feature: its name, log-odds a standard deviation, the probability that their sign is right."""
+        """Of each style feature: its name, log-odds a standard deviation, the probability that their sign is right.
+        Somebody of the crowd to whom it is all the same is of either opinion by half."""
         believed, leans = self.believed, self.company.leans
         std = believed.covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
-        above = (
-            believed.share @ torch.special.ndtr(believed.mean / std) + believed.people @ (leans > 0).float()
-        )
+        by_kinds = believed.share @ torch.special.ndtr(believed.mean / std)
+        above = by_kinds + believed.people @ ((leans.sign() + 1) / 2)
         weights = believed.share @ believed.mean + believed.people @ leans
         rows = zip(FEATURES, weights.tolist(), above.tolist(), strict=False)
         return [(feature.name, weight, p if weight > 0 else 1 - p) for feature, weight, p in rows]

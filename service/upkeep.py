@@ -13,7 +13,7 @@ import signal
 
 from feedback.connection import StoreError
 from service.deletion import finish_deletion
-from service.learning import finish_withdrawals
+from service.learning import DISK_ERRORS, finish_withdrawals
 from service.parts import Parts
 from service.presence import StillBusy
 from service.watching import watch
@@ -41,6 +41,8 @@ async def upkeep(parts: Parts) -> None:
             if reachable:
                 log.error("chats and ratings get 503 until this is over: %s", error)
             reachable = False
+        except Exception:  # what one person's records lead to may not end what is done for all the others
+            log.exception("upkeep came to something unforeseen; it goes on")
         await asyncio.sleep(EVERY_SECONDS)
 
 
@@ -54,3 +56,5 @@ def _once(parts: Parts) -> None:
             finish_deletion(parts, uid)
         except StillBusy:
             log.info("a deletion waits for its user's last call")
+        except DISK_ERRORS as error:
+            log.error("a deletion waits for the disk: %s", error)

@@ -15,6 +15,7 @@ import logging
 
 from adapters.errors import Overtaken, UnknownUser
 from feedback.connection import StoreError as RedisError
+from feedback.events import UserGone
 from feedback.watch import verdict
 from service.learning import DISK_ERRORS, learn_again
 from service.parts import Parts
@@ -28,8 +29,8 @@ def watch(parts: Parts) -> None:
         parts.unwatched.discard(uid)  # first: what is rated from here on counts anew
         try:
             look(parts, uid)
-        except UnknownUser:
-            continue  # deleted
+        except (UnknownUser, UserGone):
+            continue  # deleted, or about to be
         except Overtaken:
             parts.unwatched.add(uid)
         except DISK_ERRORS as error:

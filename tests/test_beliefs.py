@@ -48,6 +48,7 @@ def test_five_at_most_and_never_quite_sure():
 def test_too_early_or_nothing_sure_is_no_liking():
     assert likes([("length", -2.0, 0.99)], thumbs=7) == []
     assert likes([(feature.name, 0.0, 0.5) for feature in FEATURES], thumbs=100) == []
+    assert likes([("length", -0.09, 0.99), ("commas", 0.09, 0.99)], thumbs=100) == [], "log 1.1 = 0.095"
 
 
 def test_a_fitted_models_taste_is_the_first_to_be_told():

@@ -376,11 +376,13 @@ def test_answers_to_different_prompts_are_ranked_by_the_chance_of_a_thumb():
 
 
 def test_what_is_told_of_a_feature_is_what_kinds_and_people_make_of_it():
-    """Feature 2 is the kind's, of whom half is left: 1 · 0.5, surely so by Φ(1 / 2) = 0.691462 of them and by none of
-    the people. To feature 4 three tenths lean by 1 and a fifth by -2; the kind's guess at it is a half."""
+    """Feature 2 is the kind's, of whom half is left: 1 · 0.5, surely so by Φ(1 / 2) = 0.691462 of them and by half of
+    the people, to all of whom it is the same. To feature 4 three tenths lean by 1 and a fifth by -2; the kind's guess
+    at it is a half. Of feature 5 nobody knows anything."""
     told = in_company(0.5, (0.3, 0, 4, 0.5), (0.2, 4, 0, 0.25)).beliefs()
-    assert told[2] == (FEATURES[2].name, pytest.approx(0.5), pytest.approx(0.5 * 0.691462, abs=1e-5))
+    assert told[2] == (FEATURES[2].name, pytest.approx(0.5), pytest.approx(0.5 * 0.691462 + 0.25, abs=1e-5))
     assert told[4] == (FEATURES[4].name, pytest.approx(-0.1), pytest.approx(1 - 0.55))
+    assert told[5] == (FEATURES[5].name, 0.0, pytest.approx(0.5))
 
 
 def test_fewer_people_stand_for_all_and_always_the_same_ones():

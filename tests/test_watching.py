@@ -1,5 +1,6 @@
 """The watch over a published version on a real server and a real store: what it counts, and what comes in between."""
 
+import asyncio
 import threading
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from feedback.claims import Rules
 from feedback.connection import StoreUnavailable
 from feedback.messages import MessageLog
 from feedback.watch import Thumbs
+from service import upkeep
 from service.attempt import Records
 from service.watching import watch
 from service.worker import Habits, Worker
@@ -263,6 +265,34 @@ def test_what_a_store_could_not_do_is_done_later(worse, monkeypatch, error):
 def test_a_deleted_user_is_forgotten_and_holds_nobody_up(worse):
     worse.unwatched.add("gone")
     assert look(worse) == 1 and worse.unwatched == set()
+
+
+def test_a_user_whose_deletion_has_begun_holds_nobody_up(worse):
+    worse.redis.sadd(keys.LEAVING, UID)
+    watch(worse)
+    assert worse.unwatched == set()
+
+
+def test_upkeep_goes_on_after_what_nobody_foresaw(monkeypatch, caplog):
+    """The first time it fails in a way that no part of it catches; it comes again, and does all of it."""
+    came = []
+
+    def once(parts):
+        came.append(parts)
+        if len(came) == 1:
+            raise KeyError("unforeseen")
+
+    async def kept_up():
+        task = asyncio.create_task(upkeep.upkeep(SimpleNamespace(generation=SimpleNamespace(alive=True))))
+        while len(came) < 3 and not task.done():
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+
+    monkeypatch.setattr(upkeep, "_once", once)
+    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0.01)
+    asyncio.run(kept_up())
+    assert caplog.text.count("KeyError: 'unforeseen'") == 1
 
 
 def test_a_user_on_the_base_model_costs_no_look_at_the_ratings(service):
