@@ -192,9 +192,8 @@ def baseline(name: str) -> Callable[[Found], Result]:
 
     def compare(found: Found) -> Result:
         table = found.tables[name]
-        seeds = {(taste, r["seed"]) for taste, records in table.items() for r in records}
-        gains = found.tables["gain"]
-        ours = {t: [r for r in rs if (t, r["seed"]) in seeds] for t, rs in gains.items() if t in table}
+        own = {(t, r["seed"]): r for t, records in found.tables["gain"].items() for r in records}
+        ours = {t: [own[t, r["seed"]] for r in records] for t, records in table.items()}
         base, mine = scores(ours, 0), scores(ours, COMPARED)
         variants = {v: scores(table, v) for v in next(iter(table.values()))[0]["exams"]}
         best = max(variants, key=lambda v: intervals.mean(variants[v]).mean)

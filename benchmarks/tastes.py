@@ -6,8 +6,8 @@ strict test, a score of at least `strict`. Thresholds and strict tests were set 
 chat's defaults, before anything was trained, and so was who takes part: base utility between 0.1 and 0.7
 (base_utility.json, by `python -m benchmarks.base_utility`).
 
-THE REPORT'S TASTES ARE NEVER LOOKED AT WHILE ANYTHING IS TUNED: no setting, feature or prior is chosen by how they
-come out.
+THE REPORT'S TASTES ARE NEVER TUNED ON: no setting, feature or prior is chosen by how they come out. What their rounds
+were held for has shown where to look, which docs/learning.md tells.
 """
 
 from __future__ import annotations

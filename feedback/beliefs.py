@@ -15,7 +15,7 @@ LEAST_THUMBS = 8  # below these, nothing is said
 SURE = 0.8  # the least posterior probability of what is said
 CHANCE, GOOD = 0.5, 0.75  # AUROC: of a coin, and of a model that is worth having after some ten thumbs
 MOST = 5  # likings that are told, the strongest
-LEAST_WEIGHT = math.log(1.1)  # log-odds a standard deviation below which it is no liking, however sure its sign
+LEAST_WEIGHT = math.log(1.1)  # log-odds a standard deviation; what is less is no liking, however sure
 # Up to which weight, in log-odds a standard deviation, a liking is called so: what makes a thumb up half as likely
 # again, and twice as likely (as odds).
 STRENGTHS = ((math.log(1.5), "slightly"), (math.log(2.0), "clearly"), (math.inf, "strongly"))

@@ -1,4 +1,4 @@
-"""What happens to a rating in one step: put, withdrawn, all forgotten, used or refused; and a count by thumbs.
+"""What happens to a rating in one step: put, withdrawn, all forgotten, used or refused, held out; a count by thumbs.
 
 Knows Lua and the fields of a rating. Does not know Python's records. Each script is one round trip and may run twice.
 """
@@ -148,6 +148,13 @@ for n = 6, #ARGV, 2 do
   end
 end
 refresh_due(KEYS[6], ARGV[1], KEYS[3], KEYS[5], ARGV[2])
+return {'done'}
+""")
+
+# KEYS: account, leaving, rating · ARGV: uid
+HOLD_OUT = script("""
+if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
+if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('HSET', KEYS[3], 'held_out', '1') end
 return {'done'}
 """)
 

@@ -4,8 +4,9 @@ Knows the states and revisions of a rating and how they lie in Redis. Does not k
 that uses a rating ends when the rating changes. The record is the truth; the stream entry that comes with it only says
 that the user has something new.
 
-A message's first rating decides for good whether it is held out: the fourth, ninth, fourteenth... of each kind are, so
-that of any eight one is, and few are kept from what is climbed, and no later change moves a rating into training.
+A message's first rating decides whether it is held out: the fourth, ninth, fourteenth... of each kind are, so that of
+any first eight one is, and few are kept from what is climbed. No later change moves a rating into training; out of it
+only a round takes one, where none that is held out stands any more.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ from feedback.events import (
     UserGone,
     new_round_id,
 )
-from feedback.rating_scripts import FORGET, PUT, SETTLE, THUMBS, WITHDRAW
+from feedback.rating_scripts import FORGET, HOLD_OUT, PUT, SETTLE, THUMBS, WITHDRAW
 from feedback.scripts import ANY
 from feedback.watch import Thumbs
 
 DAY = 24 * 3600
 EMPTY = "nothing can be learnt from an empty answer, unless a correction says what was wanted"
+HELD_OUT_FIRST = 4  # the how-manyeth of each kind is the first that is held out
 PAGE = 1000  # ratings looked at in one step, so that Redis is never busy for long
 
 
@@ -154,6 +156,11 @@ class Ratings:
     def refuse(self, uid: str, revisions: Iterable[tuple[str, int]], reason: str) -> None:
         """Nothing can be learnt from these; those that are not queued any more are left as they are."""
         self._settle(uid, revisions, "refused", reason)
+
+    def hold_out(self, uid: str, message_id: str) -> None:
+        """From now on this one is kept from what PPO climbs, to judge by."""
+        names = [keys.account(uid), keys.LEAVING, keys.rating(uid, message_id)]
+        _reply(self._store.write(HOLD_OUT, names, [uid]))
 
     def _settle(self, uid: str, revisions: Iterable[tuple[str, int]], state: str, detail: int | str) -> None:
         names = [

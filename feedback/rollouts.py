@@ -1,8 +1,8 @@
 """Answers sampled in the trainer's process, and their features.
 
 Knows the engine, prompts and features; knows nothing of thumbs, losses or Redis. Rollouts are drawn from the policy's
-own distribution (temperature 1, nothing cut off), as long as the person's own answers were allowed to be; the gate's
-answers are drawn as chat draws them.
+own distribution (temperature 1, nothing cut off), as long as the person's own answers were allowed to be, up to a
+round's own limit; the gate's answers are drawn as chat draws them.
 """
 
 from __future__ import annotations

@@ -66,8 +66,9 @@ def read_taste(
         )
         for rows in ((~apart).nonzero()[:, 0].tolist(), known)
     )
-    kept = up[apart]
-    area = auroc.auroc(climbed.preference(answers)[apart], kept, config.reward.auroc_least)
+    rated_apart = apart & (torch.arange(len(up)) < len(said))  # of a person's own words nothing was foretold
+    kept = up[rated_apart]
+    area = auroc.auroc(climbed.preference(answers)[rated_apart], kept, config.reward.auroc_least)
     interval = None
     if area is not None:
         interval = auroc.interval(area, int((kept > 0.5).sum()), int((kept < 0.5).sum()))

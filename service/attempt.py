@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from adapters.errors import Overtaken
@@ -23,7 +23,7 @@ from feedback.connection import Store, StoreFull, StoreUnavailable
 from feedback.events import ClaimLost, Feedback, Message, Round
 from feedback.messages import MessageLog
 from feedback.queue import Queue
-from feedback.ratings import Ratings
+from feedback.ratings import HELD_OUT_FIRST, Ratings
 from feedback.rounds import Rounds
 from feedback.trainer import Example, Progress
 from service.bar import Bar
@@ -98,8 +98,8 @@ class Attempt:
         uid, ratings = self._claim.uid, self._records.ratings
         head = self._store.head(uid)
         self._epoch = head.epoch  # first: what changes from here on overtakes this round
-        standing = ratings.standing(uid)
         start = self._store.start_of_round(uid, ratings.stands(uid))
+        standing = self._judged_by_one(ratings.standing(uid), start)
         self.revisions = [(each.message_id, each.since) for each in standing]
         self.round = self._records.rounds.start(self._claim, self.revisions)
         seed = seed_of(self.round)
@@ -111,6 +111,25 @@ class Attempt:
             self._patiently(lambda: go_back(self._store, ratings, uid))
         self._note(made, self.round)
         return made
+
+    def _judged_by_one(self, standing: list[Feedback], start: int) -> list[Feedback]:
+        """The ratings, of which one is held out from now on where none is, for without it every candidate is held: what
+        was held out may have been withdrawn, or nothing could be learnt from it. As at first it is the fourth of a
+        kind, here of those that the version to begin from has not learnt."""
+        if any(each.held_out for each in standing):
+            return standing
+        taught = (
+            {each.message_id for each in self._store.version(self._claim.uid, start).trained_on}
+            if start
+            else ()
+        )
+        for kind in ("up", "down"):
+            new = [each for each in standing if each.rating == kind and each.message_id not in taught]
+            if len(new) >= HELD_OUT_FIRST:
+                chosen = new[HELD_OUT_FIRST - 1]
+                self._records.ratings.hold_out(self._claim.uid, chosen.message_id)
+                return [replace(each, held_out=each is chosen or each.held_out) for each in standing]
+        return standing
 
     def _made_before(self, seed: int) -> Version | None:
         """What an earlier attempt at this round published, just before its process died; not if it is retired since."""

@@ -38,7 +38,8 @@ def understood(counts: Counts, versions: Sequence[Version]) -> dict[str, Any]:
 
 
 def learnt(versions: Sequence[Version]) -> list[dict[str, Any]]:
-    """What each version that was learnt gained on held-out prompts, oldest first; null where it was not measured."""
+    """What each version that was learnt gained on held-out prompts, oldest first; null where it was not measured. One
+    that was brought in is told of where it gave way by itself."""
     return [
         {
             "version": each.version,
@@ -49,7 +50,7 @@ def learnt(versions: Sequence[Version]) -> list[dict[str, Any]]:
             "says": gained(each.metrics),
         }
         for each in reversed(versions)
-        if each.parent is not None
+        if each.parent is not None or each.rolled_back
     ]
 
 

@@ -214,6 +214,22 @@ def test_a_baseline_is_compared_on_the_trials_that_both_have():
     assert result.figures["ahead, low end"] == pytest.approx(0.5)
 
 
+def test_a_baselines_tastes_are_compared_with_the_same_tastes_whichever_came_first():
+    """Each is a tenth ahead, of six that could be gained: no interval, unless one taste is set against the other."""
+    tables = {
+        "gain": {
+            name: [{"seed": 1, "exams": {"0": exam(0.4, 0.4), "32": exam(after, after)}}]
+            for name, after in (("lists", 0.9), ("calm", 0.5))
+        },
+        "prompted": {
+            name: [{"seed": 1, "exams": {"all": exam(after, after)}}]
+            for name, after in (("calm", 0.4), ("lists", 0.8))
+        },
+    }
+    figures = findings.baseline("prompted")(Found(FORM, tables)).figures
+    assert (figures["ahead"], figures["ahead, low end"]) == (pytest.approx(1 / 6), pytest.approx(1 / 6))
+
+
 def test_the_turn_and_random_thumbs_by_hand():
     turn = {"a": [{"exams": {"0": exam(0.2), "16": exam(0.1), "32": exam(0.6)}}]}
     assert findings.turned(Found(FORM, {"turned": turn})).figures == {

@@ -463,6 +463,20 @@ def test_of_a_silent_answer_only_what_was_wanted_in_its_place_is_learnt(model, s
     assert not torch.allclose(believed[0], believed[1], atol=0.01), "what was wanted does"
 
 
+def test_what_was_wanted_instead_is_no_thumb_that_could_have_been_foretold(model):
+    """Thumbs down alone, half of them held out with what was wanted: of one kind only, and so no AUROC."""
+    down = [
+        dataclasses.replace(e, rating=-1, correction="Yes! Go! Now!", held_out=n % 2 == 1)
+        for n, e in enumerate(examples(12))
+    ]
+    read = features(model, [rated(model, e.messages, e.answer, e.ended) for e in down])
+    assert read_taste(model, down, read, read, CONFIG, lambda: None).metrics["reward_model_auroc"] is None
+    mixed = [dataclasses.replace(e, rating=1 if n % 4 > 1 else -1) for n, e in enumerate(down)]
+    assert (
+        read_taste(model, mixed, read, read, CONFIG, lambda: None).metrics["reward_model_auroc"] is not None
+    )
+
+
 class Alarmed(Harm):
     """Finds the first adapter that it looks at full of harm, and no other."""
 

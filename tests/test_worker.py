@@ -89,6 +89,36 @@ def test_eight_thumbs_become_a_version(setting):
     assert setting.redis.xinfo_consumers(keys.EVENTS, keys.TRAINERS) == []
 
 
+def test_where_the_only_one_held_out_is_withdrawn_the_fourth_of_the_rest_takes_its_place(setting):
+    """Five up and three down; a round over the seven that are left is not held for want of somebody to ask."""
+    setting.rate(5)
+    setting.rate(3, rating="down", first=5)
+    setting.burst()
+    withdrawn = setting.messages[3]
+    setting.records.ratings.withdraw(UID, withdrawn)
+    setting.store.retire(UID, setting.records.ratings.not_withdrawn(UID))
+    setting.burst()
+    first, again = setting.tasks
+    assert [each.message_id for each in first.examples if each.held_out] == [withdrawn]
+    assert again.start == 0 and len(again.examples) == 7
+    assert [each.message_id for each in again.examples if each.held_out] == [setting.messages[4]]
+    kept = [each.message_id for each in setting.records.ratings.standing(UID) if each.held_out]
+    assert kept == [setting.messages[4]], "and it stays so"
+
+
+def test_none_is_held_out_that_the_version_to_begin_from_has_learnt(setting):
+    """Four stand as up, the fourth of them as a first thumb down; but three of them version 1 has learnt."""
+    setting.rate(3)
+    setting.records.rounds.request(UID)
+    setting.burst()
+    setting.rate(1, rating="down", first=3)
+    setting.rate(1, first=3)
+    setting.records.rounds.request(UID)
+    setting.burst()
+    assert [(task.start, len(task.examples)) for task in setting.tasks] == [(0, 3), (1, 4)]
+    assert not any(each.held_out for each in setting.tasks[-1].examples)
+
+
 def test_an_example_is_what_was_said_and_what_was_answered(setting):
     setting.records.ratings.put(UID, setting.messages[0], "down", correction="Grüß dich.")
     setting.records.rounds.request(UID)
