@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -283,7 +284,8 @@ def test_upkeep_goes_on_after_what_nobody_foresaw(monkeypatch, caplog):
             raise KeyError("unforeseen")
 
     async def kept_up():
-        task = asyncio.create_task(upkeep.upkeep(SimpleNamespace(generation=SimpleNamespace(alive=True))))
+        parts: Any = SimpleNamespace(generation=SimpleNamespace(alive=True))
+        task = asyncio.create_task(upkeep.upkeep(parts))
         while len(came) < 3 and not task.done():
             await asyncio.sleep(0.01)
         assert not task.done()

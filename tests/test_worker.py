@@ -16,7 +16,7 @@ from service.attempt import Records, Stopped, reasons, seed_of
 from service.valkey import Valkey
 from service.worker import Habits, Worker
 from tests.candidates import BASE, HELD, PASSED, UID, adapter, states
-from tests.records import Clock, add_user, answered
+from tests.records import Clock, add_user, answered, message
 
 SOON = Habits(rules=Rules(enough=8, few=3, quiet=60.0), poll=0.05, pause=0.05, disk_pause=0.05)
 
@@ -117,6 +117,23 @@ def test_none_is_held_out_that_the_version_to_begin_from_has_learnt(setting):
     setting.burst()
     assert [(task.start, len(task.examples)) for task in setting.tasks] == [(0, 3), (1, 4)]
     assert not any(each.held_out for each in setting.tasks[-1].examples)
+
+
+def test_where_nothing_is_left_to_learn_from_what_was_learnt_goes_too(setting):
+    """Answers without a word, of which it was said what should have been there; then that is taken back."""
+    silent = [f"msg_silent_{number}" for number in range(8)]
+    for id in silent:
+        setting.records.messages.begin(UID, message(id))
+        setting.records.messages.finish(UID, id, "", "stop")
+        setting.records.ratings.put(UID, id, "down", correction="Grüß dich.")
+    setting.burst()
+    assert setting.store.head(UID).active == 1
+    for id in silent:
+        assert setting.records.ratings.put(UID, id, "down").state == "refused"
+    setting.clock.now += 10
+    setting.burst()
+    assert setting.rounds()[0].reason == "no rating stands" and len(setting.tasks) == 1
+    assert setting.store.head(UID).active == 0 and states(setting.store) == {1: "retired"}
 
 
 def test_an_example_is_what_was_said_and_what_was_answered(setting):
