@@ -47,7 +47,7 @@ def learnt(versions: Sequence[Version]) -> list[dict[str, Any]]:
             "state": each.state,
             "rolled_back": each.rolled_back,
             **{name: each.metrics.get(name) for name in SHOWN},
-            "says": gained(each.metrics),
+            "says": "brought in, not learnt here" if each.parent is None else gained(each.metrics),
         }
         for each in reversed(versions)
         if each.parent is not None or each.rolled_back

@@ -71,6 +71,19 @@ def test_a_disliked_version_gives_way_and_status_versions_and_rounds_say_why(use
     assert states == {"queued"} and answered(user, 1)[0][1] == 0
 
 
+def test_an_import_that_is_disliked_gives_way_and_the_status_says_so_too(user, trainer):
+    trainer.publish(*rated(user, 8, "up", 0), size=0.01)
+    exported = user.get("/v1/adapter/export").content
+    user.post("/v1/adapter/reset")
+    headers = {"Content-Type": "application/zip"}
+    assert user.post("/v1/adapter/import", content=exported, headers=headers).json()["state"] == "active"
+    assert [each["version"] for each in user.get("/v1/adapter").json()["learning"]] == [1]
+    rated(user, 8, "down", 2)
+    learnt, brought = wait_for(user, 0)["learning"]
+    assert (brought["version"], brought["rolled_back"]["to"]) == (2, 0)
+    assert brought["says"] == "brought in, not learnt here" and learnt["rolled_back"] is None
+
+
 def test_who_asks_for_it_again_keeps_it(api, user, trainer):
     trainer.publish(*rated(user, 8, "up", 0))
     rated(user, 8, "down", 1)
