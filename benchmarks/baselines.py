@@ -27,9 +27,7 @@ from benchmarks.tastes import USERS
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark
 from benchmarks.trials import COMPARED, FOLDER, Form, Trial, held_out_prompts, rated_prompts
 from feedback.auroc import auroc
-from feedback.features import Answers
 from feedback.rollouts import Rollout
-from feedback.round import split_prompts
 
 Record = dict[str, Any]
 CHOICES = 4
@@ -67,8 +65,8 @@ def best_of_4(trial: Trial, desk: Desk, form: Form) -> Record:
     """See the module; the first of the four has the exam's own seed."""
     prompts = tuple(held_out_prompts(form))
     drawn = [desk.base(prompts, _seed(trial) + choice * FAR) for choice in range(CHOICES)]
-    base = drawn[0][1]
-    climbed = desk.taste(_thumbs(trial, form), base).climbed
+    base, thumbs = drawn[0][1], _thumbs(trial, form)
+    climbed = desk.taste(thumbs, desk.usual(thumbs, trial.seed * SEEDS + FAR)).climbed
     rewards = torch.stack([climbed.reward(read, base) for _, read in drawn])  # (choices, prompts)
     picked = [drawn[choice][0][number] for number, choice in enumerate(rewards.argmax(0).tolist())]
     return {"exams": {"picked": _marked(trial, form, picked)}}
@@ -98,7 +96,7 @@ def kto(trial: Trial, desk: Desk, form: Form) -> Record:
 
 def auroc_of(trial: Trial, desk: Desk, form: Form) -> Record:
     """The reward model after so many thumbs on the base's answers, on answers to other prompts. As in a round, it has
-    seen what else the base answers to the rated prompts, and to neutral ones while these are few."""
+    seen what the base's untouched draws to rated prompts are like, and to neutral ones while these are few."""
     taste = USERS[trial.taste].taste
     draws = random.Random(trial.seed)
     every = [*rated_prompts(), *held_out_prompts(form)]
@@ -113,16 +111,10 @@ def auroc_of(trial: Trial, desk: Desk, form: Form) -> Record:
     record: Record = {"oracle": auroc(scores, heard), "thumbs": {}}
     for count in READ_THUMBS:
         thumbs = [Rated(prompts[i], drawn[i].text, drawn[i].ended, noisy[i]) for i in range(count)]
-        said = desk.taste(thumbs, usual(desk, thumbs, trial)).climbed.preference(read.rows(rest))
+        usual = desk.usual(thumbs, trial.seed * SEEDS + FAR)
+        said = desk.taste(thumbs, usual).climbed.preference(read.rows(rest))
         record["thumbs"][count] = {"noise-free": auroc(said, truth), "noisy": auroc(said, heard)}
     return record
-
-
-def usual(desk: Desk, thumbs: Sequence[Rated], trial: Trial) -> Answers:
-    """What a round reads of the base model's answers, once more drawn."""
-    examples = [desk.example(number, thumb) for number, thumb in enumerate(thumbs)]
-    prompts, _ = split_prompts(examples, desk.config)
-    return desk.read(desk.answers([prompt.messages for prompt in prompts], trial.seed * SEEDS + FAR))
 
 
 def _gain(trial: Trial, form: Form) -> Record:

@@ -12,10 +12,11 @@ from functools import cache
 
 from adapters.adapter import Adapter
 from adapters.model import BaseModel, ModelConfig, load
+from adapters.sampling import Sampling
 from benchmarks import workload
 from feedback.features import Answers
 from feedback.rollouts import Prompt, Rollout, Sampler, features, rated
-from feedback.round import Example, RoundConfig
+from feedback.round import Example, RoundConfig, split_prompts
 from feedback.taste import Taste as Read
 from feedback.taste import read_taste
 
@@ -61,6 +62,13 @@ class Desk:
         """What a round reads from these examples."""
         seen = self.read([rated(self.model, e.messages, e.answer, e.ended) for e in examples])
         return read_taste(self.model, examples, seen, base, self.config, lambda: None)
+
+    def usual(self, thumbs: Sequence[Rated], first_seed: int) -> Answers:
+        """What a round reads of the base model's answers: untouched draws, to the prompts of its rollouts."""
+        prompts, _ = split_prompts(
+            [self.example(number, each) for number, each in enumerate(thumbs)], self.config
+        )
+        return self.read(self._sampler.sample(prompts, None, Sampling(seed=first_seed)))
 
     def example(self, number: int, thumb: Rated, held_out: bool = False) -> Example:
         """A thumb as a round is given it; by default none is kept for the judge."""
