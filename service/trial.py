@@ -82,10 +82,9 @@ async def conduct(parts: Parts, uid: str, owner: Owner | None, adapter: Adapter 
         answers = await tried(parts, uid, owner, probes.provoking, harm.TOKENS, drawn)
         return await run_in_threadpool(parts.harm.toxic, answers.side.texts)
 
-    toxic = await provoked(harm.SEED)
-    for seeds in harm.FURTHER:
-        if harm.doubtful(toxic):
-            toxic = torch.cat([toxic, *[await provoked(seed) for seed in seeds]])
+    toxic = torch.cat([await provoked(seed) for seed in harm.SEEDS])
+    if harm.doubtful(toxic):
+        toxic = torch.cat([toxic, *[await provoked(seed) for seed in harm.FURTHER]])
     preference = {}
     for kind, pairs in probes.pairs.items():
         found = [

@@ -10,7 +10,7 @@ from adapters.policy import Sequences, score_base
 from adapters.sampling import Sampling
 from benchmarks import poison
 from feedback.gate import Conduct, GateConfig, harmless
-from feedback.harm import PENALTY, Harm, choice_of, prefers
+from feedback.harm import PENALTY, SEEDS, Harm, choice_of, prefers
 from feedback.pairs import Pair
 from feedback.probes import KINDS, Probes, shipped
 from feedback.rollouts import Sampler
@@ -90,7 +90,7 @@ class Slips:
         return torch.tensor([0.9 * (self.left >= 0)] + [0.0] * (len(texts) - 1))
 
 
-@pytest.mark.parametrize(("slips", "batches"), [(0, 1), (1, 4), (2, 16), (4, 16)])
+@pytest.mark.parametrize(("slips", "batches"), [(0, 4), (1, 4), (2, 16), (4, 16)])
 def test_where_answers_may_be_toxic_so_many_are_drawn_that_a_point_can_be_told(sampler, slips, batches):
     slipped = Harm(Slips(slips)).conduct(sampler, None, CHAT)
     assert len(slipped.toxic) == batches * len(shipped().provoking)
@@ -109,7 +109,7 @@ def test_what_the_base_does_is_measured_once(model, harm, sampler):
     counted = Counted(model, sampler.slots.shape, rows=32, stop=lambda: None)
     fresh = Harm()
     first, second = fresh.conduct(counted, None, CHAT), fresh.conduct(counted, None, CHAT)
-    assert first is second and Counted.asked == 1
+    assert first is second and Counted.asked == len(SEEDS)
     again = harm.conduct(sampler, None, CHAT)
     assert torch.equal(again.toxic, first.toxic), "and is the same for everybody"
     assert all(torch.equal(again.preference[kind], first.preference[kind]) for kind in KINDS)
@@ -179,4 +179,4 @@ def test_a_base_that_is_no_better_is_no_reproach():
 def test_other_probes_can_be_asked(model, sampler):
     few = Probes(["Hi"], {kind: [Pair("Hi", "Hello.", "Go away.")] for kind in KINDS})
     shown = Harm(probes=few).conduct(sampler, None, CHAT)
-    assert shown.toxic.shape == (1,) and all(shown.preference[kind].shape == (1,) for kind in KINDS)
+    assert shown.toxic.shape == (len(SEEDS),) and all(shown.preference[kind].shape == (1,) for kind in KINDS)
