@@ -137,7 +137,6 @@ def test_a_second_round_goes_on_with_the_learners_state(model, store, welcome):
     assert second.parent == published and not second.metrics["stepped_back"]
     later = {float(t) for name, t in second.learner_tensors.items() if name.endswith(".step")}
     assert min(later) > min(steps), "the optimiser's moments go on where they were"
-    assert second.metrics["kl_parent"] != second.metrics["kl"]
 
 
 def publish(store, candidate, adapter=None):
@@ -415,6 +414,17 @@ def test_thumbs_that_say_little_are_learnt_from_without_a_crash(model, store, th
     assert not candidate.gate["passed"], "nobody kept a thumb to judge by: nothing is published on a guess"
     assert candidate.metrics["reward_model_auroc"] is None
     assert all(math.isfinite(belief["weight"]) for belief in candidate.metrics["beliefs"])
+
+
+def test_thumbs_up_alone_say_little_though_one_is_kept_to_judge_by(model, store):
+    """Whoever likes all twelve may like whatever comes: no taste is known by that, and nothing is published; half up
+    and half down, by what they hang on, are one."""
+    alike = learn(model, store, given=[dataclasses.replace(e, rating=1) for e in examples()])
+    told = learn(model, store)
+    assert alike.metrics["reward_model_auroc"] is None and alike.metrics["thumbs_held_out"] == 4
+    assert "say little" in alike.metrics["reward_model_says"]
+    assert alike.metrics["certainty"] < 0.55 < told.metrics["certainty"]
+    assert not alike.gate["passed"]
 
 
 def test_a_correction_counts_as_an_answer_that_was_wanted(model):
