@@ -79,6 +79,14 @@ def test_imports_go_one_way(package):
     assert sources(package) and not wrong
 
 
+def test_the_service_knows_no_taste_but_in_the_demo():
+    """The packages below it may not import it at all."""
+    knowing = [
+        path.name for path in sources("service") if re.search(r"service(\.| import )tastes", path.read_text())
+    ]
+    assert knowing == ["__main__.py", "demo.py"]
+
+
 def test_only_the_settings_read_the_environment():
     readers = [path for path in sources(*PACKAGES) if reads_environment(ast.parse(path.read_text()))]
     assert readers == [ROOT / "service" / "settings.py"]
