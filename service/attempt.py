@@ -118,17 +118,14 @@ class Attempt:
         kind, here of those that the version to begin from has not learnt."""
         if any(each.held_out for each in standing):
             return standing
-        taught = (
-            {each.message_id for each in self._store.version(self._claim.uid, start).trained_on}
-            if start
-            else ()
-        )
+        known = self._store.version(self._claim.uid, start).trained_on if start else []
+        taught = {revision.message_id for revision in known}
         for kind in ("up", "down"):
             new = [each for each in standing if each.rating == kind and each.message_id not in taught]
             if len(new) >= HELD_OUT_FIRST:
                 chosen = new[HELD_OUT_FIRST - 1]
                 self._records.ratings.hold_out(self._claim.uid, chosen.message_id)
-                return [replace(each, held_out=each is chosen or each.held_out) for each in standing]
+                return [replace(each, held_out=each is chosen) for each in standing]
         return standing
 
     def _made_before(self, seed: int) -> Version | None:

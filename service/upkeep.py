@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import traceback
 
 from feedback.connection import StoreError
 from service.deletion import finish_deletion
@@ -41,8 +42,9 @@ async def upkeep(parts: Parts) -> None:
             if reachable:
                 log.error("chats and ratings get 503 until this is over: %s", error)
             reachable = False
-        except Exception:  # what one person's records lead to may not end what is done for all the others
-            log.exception("upkeep came to something unforeseen; it goes on")
+        except Exception as error:  # noqa: BLE001 - what one person's records lead to may not end it for all the others
+            frames = "".join(traceback.format_tb(error.__traceback__))  # its own words may quote a user
+            log.error("upkeep failed with %s and goes on:\n%s", type(error).__name__, frames)
         await asyncio.sleep(EVERY_SECONDS)
 
 
