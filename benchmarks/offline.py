@@ -1,4 +1,4 @@
-"""The base model at a desk of its own: answers as chat would draw them, without a service in between.
+"""The base model at a desk of its own: answers as chat or a round would draw them, without a service in between.
 
 Knows the engine, chat's defaults, and what a round reads from thumbs. Does not know what is compared. A row's draws
 depend on its seed and its own logits alone, so the same prompt and seed give the text that the service gives.

@@ -101,7 +101,7 @@ class Feedback:
     """One revision of the rating of one message.
 
     `adapter_version`: who wrote the answer. `used_in`: versions trained on this revision. `reason`: why it was refused.
-    `held_out`: kept from what PPO climbs, to judge by; decided at a message's first rating (ratings.py).
+    `held_out`: kept from what PPO climbs, to judge by; when that is decided: ratings.py.
     `since`: the first revision with this thumb and correction, by which rounds and versions name what they learn from.
     `updated`: when that was said.
     """

@@ -45,10 +45,11 @@ if told and not again and teaches_the_same(old[1], body) then
   redis.call('HSET', KEYS[4], 'state', old[2], 'body', body, 'revision', revision)
   return {'done', redis.call('HGETALL', KEYS[4])}
 end
+local relearn = false
 if old[1] then
   if told then redis.call('HINCRBY', KEYS[8], old[4], -1) end
   if old[2] == 'used' then redis.call('HINCRBY', KEYS[8], 'used', -1) end
-  local relearn = old[2] == 'used' or (told and old[5])  -- a version was made with what stood here
+  relearn = old[2] == 'used' or (told and old[5])  -- a version was made with what stood here
   if redis.call('SISMEMBER', KEYS[13], id .. ':' .. old[6]) == 1
     and end_round(KEYS[12], KEYS[13], ARGV[8], 'running', now) then
     redis.call('HSET', KEYS[4], 'ended_round', now)
@@ -71,6 +72,8 @@ if refused then
   redis.call('ZREM', KEYS[7], id)
 else
   redis.call('ZADD', KEYS[7], now, id)
+end
+if relearn or not refused then
   redis.call('XADD', KEYS[11], '*', 'uid', uid, 'message_id', id, 'revision', revision)
 end
 return {'done', redis.call('HGETALL', KEYS[4])}
@@ -154,7 +157,8 @@ return {'done'}
 # KEYS: account, leaving, rating · ARGV: uid
 HOLD_OUT = script("""
 if gone(KEYS[1], KEYS[2], ARGV[1]) then return {'gone'} end
-if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('HSET', KEYS[3], 'held_out', '1') end
+local state = redis.call('HGET', KEYS[3], 'state')
+if state == 'queued' or state == 'used' then redis.call('HSET', KEYS[3], 'held_out', '1') end
 return {'done'}
 """)
 

@@ -158,7 +158,7 @@ class Ratings:
         self._settle(uid, revisions, "refused", reason)
 
     def hold_out(self, uid: str, message_id: str) -> None:
-        """From now on this one is kept from what PPO climbs, to judge by."""
+        """From now on this one, if it stands, is kept from what PPO climbs, to judge by."""
         names = [keys.account(uid), keys.LEAVING, keys.rating(uid, message_id)]
         _reply(self._store.write(HOLD_OUT, names, [uid]))
 

@@ -98,8 +98,9 @@ class Attempt:
         uid, ratings = self._claim.uid, self._records.ratings
         head = self._store.head(uid)
         self._epoch = head.epoch  # first: what changes from here on overtakes this round
+        standing = ratings.standing(uid)
         start = self._store.start_of_round(uid, ratings.stands(uid))
-        standing = self._judged_by_one(ratings.standing(uid), start)
+        standing = self._judged_by_one(standing)
         self.revisions = [(each.message_id, each.since) for each in standing]
         self.round = self._records.rounds.start(self._claim, self.revisions)
         seed = seed_of(self.round)
@@ -112,14 +113,14 @@ class Attempt:
         self._note(made, self.round)
         return made
 
-    def _judged_by_one(self, standing: list[Feedback], start: int) -> list[Feedback]:
+    def _judged_by_one(self, standing: list[Feedback]) -> list[Feedback]:
         """The ratings, of which one is held out from now on where none is, for without it every candidate is held: what
         was held out may have been withdrawn, or nothing could be learnt from it. As at first it is the fourth of a
-        kind, here of those that the version to begin from has not learnt."""
+        kind, here of those that no version has learnt which may answer."""
         if any(each.held_out for each in standing):
             return standing
-        known = self._store.version(self._claim.uid, start).trained_on if start else []
-        taught = {revision.message_id for revision in known}
+        able = [each for each in self._store.versions(self._claim.uid) if each.state in ("active", "kept")]
+        taught = {revision.message_id for version in able for revision in version.trained_on}
         for kind in ("up", "down"):
             new = [each for each in standing if each.rating == kind and each.message_id not in taught]
             if len(new) >= HELD_OUT_FIRST:
@@ -135,6 +136,7 @@ class Attempt:
 
     def _learn(self, learn: Learn, task: Task, round: Round) -> Candidate:
         if not task.examples:
+            self._patiently(lambda: go_back(self._store, self._records.ratings, task.uid))
             raise NothingToLearn("no rating stands")
         with Bar(round.id) as bar:
 

@@ -42,7 +42,7 @@ async def rate(
 
 def withdraw(parts: Parts, uid: str, message_id: str) -> Feedback:
     """The rating goes; the newest version not shaped by it is active at once, and a round over the rest begins."""
-    with _finished_later(parts, uid):
+    with finished_later(parts, uid):
         before = _overtaken(parts, uid)
         taught = _has_taught(parts, uid, message_id)
         feedback = parts.ratings.withdraw(uid, message_id)
@@ -60,7 +60,7 @@ def finish_withdrawals(parts: Parts) -> None:
     for uid in list(parts.half_withdrawn):
         parts.half_withdrawn.discard(uid)
         try:
-            with _finished_later(parts, uid):
+            with finished_later(parts, uid):
                 _take_back(parts, uid)
         except (UnknownUser, UserGone):
             parts.half_withdrawn.discard(uid)
@@ -83,7 +83,7 @@ def rollback(parts: Parts, uid: str, version: int) -> None:
 def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
     """Version 0 is active from the next answer on; with `forget_feedback` every rating is withdrawn too."""
     if forget_feedback:
-        with _finished_later(parts, uid):
+        with finished_later(parts, uid):
             parts.ratings.forget(uid)
             parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
     rollback(parts, uid, 0)
@@ -97,7 +97,7 @@ def learn_again(parts: Parts, uid: str) -> None:
 
 
 @contextmanager
-def _finished_later(parts: Parts, uid: str) -> Iterator[None]:
+def finished_later(parts: Parts, uid: str) -> Iterator[None]:
     """If Redis or the disk fails in the block, it may be half done: upkeep does the rest, or the next start."""
     try:
         yield

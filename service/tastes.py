@@ -1,7 +1,7 @@
 """Four simulated users: what each likes in an answer, as a function of its text alone.
 
 Knows text. Does not know the model, the service or how anything is learnt; and nothing that learns knows of a taste,
-for the demo and benchmarks alone import this module. A taste has
+for the demo, its command and benchmarks alone import this module. A taste has
 
     score      0 to 1, how much of what this user likes is in the answer; rises by degrees, so that a small change shows
     threshold  this user gives a thumb up from this score on. Fixed beforehand, near the middle of what the embedded

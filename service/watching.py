@@ -17,7 +17,7 @@ from adapters.errors import Overtaken, UnknownUser
 from feedback.connection import StoreError as RedisError
 from feedback.events import UserGone
 from feedback.watch import verdict
-from service.learning import DISK_ERRORS, learn_again
+from service.learning import DISK_ERRORS, finished_later, learn_again
 from service.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def look(parts: Parts, uid: str) -> None:
     """Rolls back where there is reason to, and asks for a round, which begins from the version rolled back to: what is
     said against the other one teaches, even where a round that was held had learnt from it before.
 
-    Raises `UnknownUser`, `Overtaken`, the stores' errors; then nothing is decided.
+    Raises `UnknownUser`, `Overtaken`, the stores' errors: then nothing is decided, or upkeep asks for the round later.
     """
     head = parts.store.head(uid)
     if head.previous is None:
@@ -56,4 +56,5 @@ def look(parts: Parts, uid: str) -> None:
         return  # after a turn of the taste, what was said of the version before was said by another taste
     parts.store.fall_back(uid, head.epoch, why)
     log.warning("a version gave way to the one before it: %s", why)
-    learn_again(parts, uid)
+    with finished_later(parts, uid):
+        learn_again(parts, uid)

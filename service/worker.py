@@ -134,7 +134,6 @@ class Worker:
             log.info("a round was overtaken")
             self._end(claim, attempt.round, "overtaken")
         except NothingToLearn as error:
-            go_back(self._store, self._records.ratings, claim.uid)
             self._end(claim, attempt.round, str(error))
         except (Stopped, DiskFull) as error:
             self._put_back(claim, attempt.round)

@@ -16,6 +16,7 @@ from feedback.messages import MessageLog
 from feedback.watch import Thumbs
 from service import upkeep
 from service.attempt import Records
+from service.learning import finish_withdrawals
 from service.watching import watch
 from service.worker import Habits, Worker
 from tests.candidates import BASE, PASSED, UID, adapter, publish, states
@@ -31,7 +32,7 @@ class Service:
         self.ratings, self.rounds = self.records.ratings, self.records.rounds
         self.store = AdapterStore(folder / "adapters", BASE)
         self.store.create(add_user(redis, UID))
-        self.unwatched = set()
+        self.unwatched, self.half_withdrawn = set(), set()
 
     def rated(self, ups=0, downs=0, version=None, model="personal"):
         """Ids of so many answers, each with its thumb; the active version's where none is named."""
@@ -261,6 +262,19 @@ def test_what_a_store_could_not_do_is_done_later(worse, monkeypatch, error):
             watch(worse)
     assert worse.store.head(UID).active == 2 and worse.unwatched == {UID}
     assert look(worse) == 1
+
+
+def test_a_round_that_could_not_be_asked_for_is_asked_for_later(worse, monkeypatch):
+    def fail(*_):
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worse.rounds, "request", fail)
+        with pytest.raises(StoreUnavailable):
+            watch(worse)
+    assert worse.store.head(UID).active == 1 and worse.rounds.current(UID) is None
+    finish_withdrawals(worse)
+    assert worse.rounds.current(UID).state == "waiting" and worse.half_withdrawn == set()
 
 
 def test_a_deleted_user_is_forgotten_and_holds_nobody_up(worse):

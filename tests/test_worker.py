@@ -131,6 +131,9 @@ def test_where_nothing_is_left_to_learn_from_what_was_learnt_goes_too(setting):
     for id in silent:
         assert setting.records.ratings.put(UID, id, "down").state == "refused"
     setting.clock.now += 10
+    queue = setting.records.queue
+    queue.mark_due(queue.claim("another", wait=0))
+    assert setting.redis.zscore(keys.DUE, UID) is not None, "by itself, not when a trainer begins"
     setting.burst()
     assert setting.rounds()[0].reason == "no rating stands" and len(setting.tasks) == 1
     assert setting.store.head(UID).active == 0 and states(setting.store) == {1: "retired"}
