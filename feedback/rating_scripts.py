@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from feedback.scripts import script
 
+HELD_OUT_FIRST = 4  # the how-manyeth of each kind is the first that is held out, as PUT counts them
+
 # KEYS: account, leaving, message, rating, rated, old ratings, queued, counts, idempotency of today, of yesterday,
 #   events, current round, its uses, round ids
 # ARGV: uid, message id, body, up or down, now, idempotency key ('' for none), hash of the body, any round, EMPTY,

@@ -39,7 +39,6 @@ from feedback.watch import Thumbs
 
 DAY = 24 * 3600
 EMPTY = "nothing can be learnt from an empty answer, unless a correction says what was wanted"
-HELD_OUT_FIRST = 4  # the how-manyeth of each kind is the first that is held out
 PAGE = 1000  # ratings looked at in one step, so that Redis is never busy for long
 
 

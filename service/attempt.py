@@ -23,7 +23,8 @@ from feedback.connection import Store, StoreFull, StoreUnavailable
 from feedback.events import ClaimLost, Feedback, Message, Round
 from feedback.messages import MessageLog
 from feedback.queue import Queue
-from feedback.ratings import HELD_OUT_FIRST, Ratings
+from feedback.rating_scripts import HELD_OUT_FIRST
+from feedback.ratings import Ratings
 from feedback.rounds import Rounds
 from feedback.trainer import Example, Progress
 from service.bar import Bar

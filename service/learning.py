@@ -53,7 +53,8 @@ def withdraw(parts: Parts, uid: str, message_id: str) -> Feedback:
 
 
 def finish_withdrawals(parts: Parts) -> None:
-    """What withdrawals left half done, because a store failed on the way, is done; at worst a round too many.
+    """What withdrawals left half done, because a store failed on the way, is done, and the round asked for that the
+    watch owes; at worst a round too many.
 
     Raises Redis's `StoreError`.
     """

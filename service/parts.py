@@ -61,7 +61,7 @@ class Parts:
     endings: Endings
     metrics: Metrics
     presence: Presence
-    half_withdrawn: set[str] = field(default_factory=set)  # uids whose withdrawal was cut short by a store
+    half_withdrawn: set[str] = field(default_factory=set)  # uids: a store cut something short (learning.py)
     unwatched: set[str] = field(default_factory=set)  # uids with ratings that the watch has not looked at yet
     held: ExitStack = field(default_factory=ExitStack)  # locks and connections, released by `close`
 

@@ -137,6 +137,9 @@ def test_a_second_round_goes_on_with_the_learners_state(model, store, welcome):
     assert second.parent == published and not second.metrics["stepped_back"]
     later = {float(t) for name, t in second.learner_tensors.items() if name.endswith(".step")}
     assert min(later) > min(steps), "the optimiser's moments go on where they were"
+    assert second.metrics["kl_parent"] != second.metrics["kl"], (
+        "one is told from the version, one from the base"
+    )
 
 
 def publish(store, candidate, adapter=None):
