@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import as_api_error, respond, unforeseen
+from service.frames import frames
 from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,7 @@ class _Call:
         """Answers with the error, if no answer has begun."""
         known = as_api_error(error)
         if known is None:
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            log.error("%s in a call:\n%s", type(error).__name__, frames)
+            log.error("%s in a call:\n%s", type(error).__name__, frames(error))
         if not self.status:
             await respond(known or unforeseen())(self._scope, _nothing, self.send)
 

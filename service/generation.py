@@ -11,7 +11,6 @@ import asyncio
 import logging
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -20,6 +19,7 @@ from typing import TypeVar
 
 from adapters.engine import Engine, PromptTooLong, Token
 from service.answers import Answers, Ask, Finish, Piece
+from service.frames import frames
 from service.metrics import Metrics
 from service.text import AnswerText
 
@@ -221,8 +221,7 @@ class Generation:
         try:
             tokens = self._engine.step()
         except Exception as error:  # noqa: BLE001 - a step that fails ends the answers in it, not the service
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            log.error("a step of the engine failed with %s:\n%s", type(error).__name__, frames)
+            log.error("a step of the engine failed with %s:\n%s", type(error).__name__, frames(error))
             return [
                 self._fail(request_id, EngineFailed("the model failed")) for request_id in list(self._rows)
             ]

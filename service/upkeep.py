@@ -10,10 +10,10 @@ import asyncio
 import logging
 import os
 import signal
-import traceback
 
 from feedback.connection import StoreError
 from service.deletion import finish_deletion
+from service.frames import frames
 from service.learning import DISK_ERRORS, finish_withdrawals
 from service.parts import Parts
 from service.presence import StillBusy
@@ -43,8 +43,7 @@ async def upkeep(parts: Parts) -> None:
                 log.error("chats and ratings get 503 until this is over: %s", error)
             reachable = False
         except Exception as error:  # noqa: BLE001 - what one person's records lead to may not end it for all the others
-            frames = "".join(traceback.format_tb(error.__traceback__))  # its own words may quote a user
-            log.error("upkeep failed with %s and goes on:\n%s", type(error).__name__, frames)
+            log.error("upkeep failed with %s and goes on:\n%s", type(error).__name__, frames(error))
         await asyncio.sleep(EVERY_SECONDS)
 
 

@@ -11,7 +11,6 @@ import logging
 import secrets
 import socket
 import threading
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -22,6 +21,7 @@ from feedback.claims import Claim, Rules
 from feedback.connection import StoreUnavailable
 from feedback.events import ClaimLost, Round, RoundOvertaken, UserGone
 from service.attempt import REDIS_AWAY, Attempt, Learn, NothingToLearn, Records, Stopped, go_back
+from service.frames import frames
 from service.keeper import Keeper
 
 log = logging.getLogger(__name__)
@@ -145,9 +145,8 @@ class Worker:
             self._failed(claim, attempt, error)
 
     def _failed(self, claim: Claim, attempt: Attempt, error: Exception) -> None:
-        """Try again after a pause; after too many tries, give up. The error's own words may quote a user."""
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        log.error("a round failed with %s:\n%s", type(error).__name__, frames)
+        """Try again after a pause; after too many tries, give up."""
+        log.error("a round failed with %s:\n%s", type(error).__name__, frames(error))
         reason = f"learning failed: {type(error).__name__}"
         failures = self._records.claims.failed(claim, reason)
         if failures < self._habits.attempts:
