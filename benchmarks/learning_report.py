@@ -7,14 +7,13 @@ docs/; the other forms' pages lie beside their records.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapters import disk
-from benchmarks import curves, findings, targets
-from benchmarks.findings import Found, Table
+from benchmarks import curves, findings, outcomes, targets
+from benchmarks.findings import Found
 from benchmarks.report import row
 from benchmarks.results import Result, write
 from benchmarks.targets import LEARNING, MISS
@@ -49,6 +48,7 @@ def page(found: Found, results: Mapping[str, Result]) -> str:
     judged = targets.lines({name: dataclasses.asdict(each) for name, each in results.items()}, LEARNING)
     counts = found.counts()
     ended, wanted = (sum(each[side] for each in counts.values()) for side in (0, 1))
+    ended_rounds = {name: outcomes.outcomes(found.tables[name]) for name in OVER_HTTP if name in found.tables}
     return TEMPLATE.read_text(encoding="utf-8").format(
         form=form.name,
         tokens=form.tokens,
@@ -62,6 +62,9 @@ def page(found: Found, results: Mapping[str, Result]) -> str:
         partly=_partly(counts),
         trials="\n".join(f"| {name} | {done} of {count} |" for name, (done, count) in counts.items()),
         users="\n".join(_user(name, results["gain"]) for name in form.tastes),
+        rounds="\n".join(line for name, each in ended_rounds.items() for line in outcomes.rows(name, each)),
+        ways=" | ".join(outcomes.WAYS),
+        lost="\n".join(line for name, each in ended_rounds.items() for line in outcomes.lost(name, each)),
         failures=failures(found, results),
     )
 
@@ -77,8 +80,8 @@ def _partly(counts: Mapping[str, tuple[int, int]]) -> str:
 
 
 def failures(found: Found, results: Mapping[str, Result]) -> str:
-    """What went wrong, in lines: rounds, runs, and the taste that gained least with its answers."""
-    lines = [line for name in OVER_HTTP if (table := found.tables.get(name)) for line in _rounds(name, table)]
+    """What went wrong, in lines: runs, what is least understood, and the taste that gained least with its answers."""
+    lines = []
     if collapsed := results["long"].raw.get("collapsed"):
         lines.append(f"- Collapsed: {collapsed}.")
     if never := results["streak"].figures.get("never"):
@@ -91,20 +94,6 @@ def failures(found: Found, results: Mapping[str, Result]) -> str:
     for name, result in results.items():
         lines += [f"- {name}: {why}." for why in result.left_out.values()]
     return "\n".join([*lines, *_least(found, results["gain"])])
-
-
-def _rounds(experiment: str, table: Table) -> list[str]:
-    """How an experiment's rounds ended, and of each that no version came of, whose it was and why."""
-    ended = [
-        (f"{taste}, seed {record['seed']}, round {number}", round)
-        for taste, records in table.items()
-        for record in records
-        for number, round in enumerate(record["rounds"], start=1)
-    ]
-    counts = Counter(round["state"] for _, round in ended)
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    lost = [f"  - {whose}: {r['state']}, {r['reason']}" for whose, r in ended if r["state"] != "published"]
-    return [f"- Rounds of `{experiment}`: {told}.", *lost]
 
 
 def _least(found: Found, gain: Result) -> list[str]:

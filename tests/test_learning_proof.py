@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from benchmarks import experiments, findings, learning, learning_report, trials
+from benchmarks import experiments, findings, learning, learning_report, outcomes, trials
 from benchmarks.baselines import Missing, _newest, _told
 from benchmarks.capability import QUESTIONS, right
 from benchmarks.findings import Found
@@ -263,12 +263,39 @@ def test_the_page_shows_targets_misses_and_what_went_wrong():
     page = learning_report.page(found, results)
     line = r"\| gain after 32 thumbs \| the base model \| ≥ 0\.60 \| 0\.32 \(0(\.00)? to 0\.8\d\) \| \*\*MISS\*\* \|"
     assert re.search(line, page)
-    assert "**not clear of 0**" in page and "- Rounds of `gain`: 1 published, 2 held, 1 failed." in page
-    assert "  - second-person, seed 1, round 2: held, why it held\n" in page
-    assert "  - quick-start, seed 1, round 2: failed, why it failed\n" in page and page.count("round 1:") == 1
+    assert "**not clear of 0**" in page
+    assert "- `gain`, second-person, seed 1, round 2: held, why it held\n" in page
+    assert "- `gain`, quick-start, seed 1, round 2: failed, why it failed\n" in page
+    assert page.count("round 1:") == 1
     assert "TRL cannot be installed here: no network | not measured |" in page
     assert "The least gain at 32 thumbs was that of `quick-start`" in page
     assert "commits: `c1`." in page and "{" not in page
+
+
+def test_how_rounds_ended_by_hand():
+    def round(state, reason=None, held_whole=(), **metrics):
+        told = {"held_whole": list(held_whole)} if held_whole else {}
+        return {"state": state, "reason": reason, "metrics": metrics | told}
+
+    first = [
+        round("published", certainty=0.9, kl=12.0),
+        round("published", held_whole=["KL to the base model, nats an answer"], certainty=0.7, kl=6.0),
+        round("published", held_whole=["KL to the parent, nats an answer", "refusals on probes, points"]),
+        round("published", held_whole=["empty answers, share"]),
+        round("held", "KL to the base model: 30, limit 29; reward difference, lower bound: -0.1, limit 0"),
+        round("held", "kindness on probes: -6, limit -5"),
+        round("failed", "overtaken"),
+    ]
+    later = [round("published")] * 2
+    table = {"calm": [{"seed": n, "rounds": [each, *later * (n == 1)]} for n, each in enumerate(first)]}
+    ended = outcomes.outcomes(table)
+    assert outcomes.rows("gain", ended) == [
+        "| `gain` | 1 | 7 | 1 | 1 | 1 | 1 | 1 | 1 | 1 | 0.80 | 18 | 9 |",
+        "| `gain` | 2 | 1 | 1 |  |  |  |  |  |  | – | – | – |",
+        "| `gain` | 3 | 1 | 1 |  |  |  |  |  |  | – | – | – |",
+    ]
+    assert outcomes.lost("gain", ended)[-1] == "- `gain`, calm, seed 6, round 1: failed, overtaken"
+    assert len(outcomes.lost("gain", ended)) == 3
 
 
 def test_the_page_names_the_tastes_that_are_least_understood():
