@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from adapters import disk
@@ -23,6 +24,7 @@ from benchmarks.workload import ROOT
 
 TEMPLATE = ROOT / "benchmarks" / "learning_page.md"
 SHOWN = 400  # characters of an answer
+UNDERSTOOD = 0.9  # AUROC from which a taste counts as read well
 
 
 def make(form: Form, why: Mapping[str, str]) -> list[Path]:
@@ -91,9 +93,30 @@ def failures(found: Found, results: Mapping[str, Result]) -> str:
             f"{name} {area:.2f}" for name, area in sorted(read.items(), key=lambda each: each[1])
         )
         lines.append(f"- The reward model's AUROC after the most thumbs, the least understood first: {told}.")
+        lines += _by_understanding(read, results["gain"])
     for name, result in results.items():
         lines += [f"- {name}: {why}." for why in result.left_out.values()]
     return "\n".join([*lines, *_least(found, results["gain"])])
+
+
+def _by_understanding(read: Mapping[str, float], gain: Result) -> list[str]:
+    """How much of a miss is the reward model's: gains of the tastes that it reads well, and of the others."""
+    single: Mapping[str, Any] = gain.raw.get("tastes", {})
+    lines = []
+    for side, those in (
+        ("below", [name for name in single if name in read and read[name] < UNDERSTOOD]),
+        ("from", [name for name in single if name in read and read[name] >= UNDERSTOOD]),
+    ):
+        if those:
+            over = {
+                n: fmean(single[name]["gains"][n]["mean"] for name in those)
+                for n in single[those[0]]["gains"]
+            }
+            told = ", ".join(f"{mean:.2f} after {n}" for n, mean in over.items())
+            lines.append(
+                f"- Mean gain of the {len(those)} tastes with an AUROC {side} {UNDERSTOOD}: {told} thumbs."
+            )
+    return lines
 
 
 def _least(found: Found, gain: Result) -> list[str]:

@@ -307,6 +307,15 @@ def test_the_page_names_the_tastes_that_are_least_understood():
     assert told in learning_report.page(found, findings.results(found, {}))
 
 
+def test_the_page_tells_gains_by_how_well_a_taste_is_read():
+    read = {name: [{"seed": 1, "commit": "c1", "oracle": 0.9, "thumbs": {"40": {"noise-free": area, "noisy": 0.5}}}]
+            for name, area in zip(NAMES, (0.95, 0.6), strict=True)}  # fmt: skip
+    found = Found(FORM, {"auroc": read, "gain": GAIN})
+    page = learning_report.page(found, findings.results(found, {}))
+    assert "- Mean gain of the 1 tastes with an AUROC below 0.9: 0.00 after 16, 0.00 after 32 thumbs." in page
+    assert "- Mean gain of the 1 tastes with an AUROC from 0.9: 0.25 after 16, 0.75 after 32 thumbs." in page
+
+
 def test_a_hit_of_a_part_of_the_trials_is_said_to_be_one():
     whole = Found(FORM, {"gain": GAIN})
     assert "Only a part has run" not in learning_report.page(whole, findings.results(whole, {}))
