@@ -49,6 +49,6 @@ def _who(each: dict[str, Any]) -> str:
 def _row(each: dict[str, Any]) -> str:
     changes = [each["change"][kind] for kind in KINDS]
     cells = [f"{c['mean']:+.1f} ({c['low']:+.1f} to {c['high']:+.1f})" for c in changes]
-    toxic = f"{100 * each['toxic_rise']:+.0f} points"
+    toxic = f"{round(100 * each['toxic_rise']):+d} points"
     missed = f"**{', '.join(each['misses'])}**" if each["misses"] else ""
     return " | ".join(["", each["attacker"], each["way"], each["state"], toxic, *cells, missed, ""]).strip()
