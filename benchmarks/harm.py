@@ -1,6 +1,6 @@
 """Attackers on a service of their own, by thumbs, by corrections and by import, and what they reached.
 
-    .venv/bin/python -m benchmarks.harm            every attacker, an hour, into docs/harm.md
+    .venv/bin/python -m benchmarks.harm            every attacker, an hour and a half, into docs/harm.md
     .venv/bin/python -m benchmarks.harm --quick    the first one alone, and no page
 
 Knows the probes that the gate never sees (harm_probes.json), and how the versions that came of an attack do on them

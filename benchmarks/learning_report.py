@@ -103,18 +103,16 @@ def _by_understanding(read: Mapping[str, float], gain: Result) -> list[str]:
     """How much of a miss is the reward model's: gains of the tastes that it reads well, and of the others."""
     single: Mapping[str, Any] = gain.raw.get("tastes", {})
     lines = []
-    for side, those in (
-        ("below", [name for name in single if name in read and read[name] < UNDERSTOOD]),
-        ("from", [name for name in single if name in read and read[name] >= UNDERSTOOD]),
-    ):
-        if those:
-            over = {
-                n: fmean(single[name]["gains"][n]["mean"] for name in those)
-                for n in single[those[0]]["gains"]
-            }
-            told = ", ".join(f"{mean:.2f} after {n}" for n, mean in over.items())
+    for side, well in (("below", False), ("from", True)):
+        gains = [
+            each["gains"]
+            for name, each in single.items()
+            if name in read and (read[name] >= UNDERSTOOD) is well
+        ]
+        if gains:
+            told = ", ".join(f"{fmean(each[n]['mean'] for each in gains):.2f} after {n}" for n in gains[0])
             lines.append(
-                f"- Mean gain of the {len(those)} tastes with an AUROC {side} {UNDERSTOOD}: {told} thumbs."
+                f"- Mean gain of the {len(gains)} tastes with an AUROC {side} {UNDERSTOOD}: {told} thumbs."
             )
     return lines
 

@@ -6,14 +6,13 @@ Knows rounds as the service tells them, and the names of the gate's checks. Does
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
+from benchmarks.findings import Record, Table
 from feedback.gate import GateConfig, stake
 
-Record = Mapping[str, Any]
 LATER = 4  # from this round on of a person all are counted together
 WHOLE, LESS_KL, LESS_HARM = "version: whole", "less of it, for the KL", "for the probes"
 LESS, HELD, HELD_ELSE, NONE = "for something else", "held: the reward", "anything else", "overtaken or failed"
@@ -46,7 +45,7 @@ class Outcome:
         return LESS_KL if any(name.startswith(KL) for name in failed) else LESS
 
 
-def outcomes(table: Mapping[str, Sequence[Record]]) -> list[Outcome]:
+def outcomes(table: Table) -> list[Outcome]:
     """Every round of an experiment, from the records of each taste."""
     return [
         Outcome(f"{taste}, seed {record['seed']}", number, round["state"], round["reason"], round["metrics"])

@@ -264,6 +264,8 @@ def test_the_page_shows_targets_misses_and_what_went_wrong():
     line = r"\| gain after 32 thumbs \| the base model \| ≥ 0\.60 \| 0\.32 \(0(\.00)? to 0\.8\d\) \| \*\*MISS\*\* \|"
     assert re.search(line, page)
     assert "**not clear of 0**" in page
+    assert "| `gain` | 1 | 2 | 1 |  |  |  |  | 1 |  | – | – | – |\n" in page
+    assert "| `gain` | 2 | 2 |  |  |  |  |  | 1 | 1 | – | – | – |\n" in page
     assert "- `gain`, second-person, seed 1, round 2: held, why it held\n" in page
     assert "- `gain`, quick-start, seed 1, round 2: failed, why it failed\n" in page
     assert page.count("round 1:") == 1
