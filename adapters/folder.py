@@ -85,10 +85,11 @@ class UserFolder:
         is not there."""
         if number in head.retired:
             raise UnknownVersion(f"version {number} is retired, its weights are deleted")
-        there = self.version_folder(number).exists()
+        published = 0 < number < head.next  # asked first: a number may be too long for a folder's name
+        there = published and self.version_folder(number).exists()
         if number == head.active and number and not there:
             raise Damaged("its folder is gone")
-        if not 0 < number < head.next or not there:
+        if not there:
             raise UnknownVersion(f"there is no version {number} with weights")
 
     def require_kept(self, number: int, head: Head) -> None:

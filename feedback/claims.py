@@ -32,12 +32,15 @@ for _, uid in ipairs(uids) do
     local current = redis.call('GET', of(ARGV[11]))
     local new = redis.call('ZCARD', of(ARGV[10]))
     local last = redis.call('ZREVRANGE', of(ARGV[10]), 0, 0, 'WITHSCORES')[2]
-    local first = redis.call('ZRANGE', of(ARGV[10]), 0, 0, 'WITHSCORES')[2]
-    local settled = new == 0
-      or (tonumber(last) + tonumber(ARGV[16]) <= now or tonumber(first) + tonumber(ARGV[6]) <= now)
+    local function settled(since)
+      return new == 0 or tonumber(last) + tonumber(ARGV[16]) <= now or tonumber(since) + tonumber(ARGV[6]) <= now
+    end
     local round = current and string.gsub(of(ARGV[12]), '@', current)
-    local asked = current and (settled or redis.call('HGET', round, 'settles') ~= '1')
-    local due = asked or (new >= tonumber(ARGV[4]) and settled)
+    local asked = current
+      and (redis.call('HGET', round, 'settles') ~= '1' or settled(redis.call('HGET', round, 'created')))
+    local place = tonumber(ARGV[4]) - 1
+    local enough = redis.call('ZRANGE', of(ARGV[10]), place, place, 'WITHSCORES')[2]
+    local due = asked or (enough and settled(enough))
       or (new >= tonumber(ARGV[5]) and tonumber(last) + tonumber(ARGV[6]) <= now)
     local not_before = redis.call('HGET', of(ARGV[15]), 'not_before')
     if due and (not not_before or tonumber(not_before) <= now) then
@@ -85,7 +88,8 @@ class Rules:
     """When a user is due without having asked: `enough` new ratings, or `few` of them `quiet` seconds ago.
 
     `settle`: seconds without a new rating that `enough` of them wait for, and the round after a change of one that was
-    learnt from, at most `quiet` seconds: ratings given or changed in one go are learnt from in one round.
+    learnt from, so that ratings given or changed in one go are learnt from in one round. They wait at most `quiet`
+    seconds: from the last of those that were enough, or from the first change.
     """
 
     enough: int = 8

@@ -23,6 +23,9 @@ from feedback.features import Answers
 from feedback.style import FEATURES, measure
 
 TOGETHER = 8  # answers that are read in one pass
+# Of a conversation, its newest tokens: a gradient keeps some 0.4 MB a token of a small model, and nobody's long chats
+# may hold up the rounds of all others for hours.
+PROMPT_TOKENS = 1024
 POLICY = "policy"  # the owner's name of an adapter that lives in the trainer's memory only
 
 
@@ -67,16 +70,11 @@ class Sampler:
             self.policies += 1
             owner = (POLICY, self.policies)
             self.slots.put(owner, adapter)
-        encoded = [self._encode(prompt) for prompt in prompts]
+        encoded = [asked(self.model, prompt.messages, prompt.max_tokens) for prompt in prompts]
         for number, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
             draws = replace(sampling, seed=sampling.seed + number)
             self.engine.add(Request(str(number), ids, owner, prompt.max_tokens, draws))
         return self._collect(encoded)
-
-    def _encode(self, prompt: Prompt) -> list[int]:
-        """Prompt ids; the oldest are dropped where the conversation leaves the answer too little room."""
-        ids = self.model.encode(prompt.messages)
-        return ids[-(self.model.context - prompt.max_tokens) :]
 
     def _collect(self, encoded: list[list[int]]) -> list[Rollout]:
         tokens: list[list[int]] = [[] for _ in encoded]
@@ -125,11 +123,16 @@ def styles(texts: Sequence[tuple[str, bool]]) -> torch.Tensor:
     return measured.view(len(texts), len(FEATURES))
 
 
+def asked(model: BaseModel, messages: list[dict[str, str]], room: int) -> list[int]:
+    """Prompt ids, of a long conversation the newest; so many that an answer of `room` tokens still fits."""
+    return model.encode(messages)[-min(PROMPT_TOKENS, model.context - room) :]
+
+
 def rated(model: BaseModel, messages: list[dict[str, str]], answer: str, ended: bool) -> Rollout:
     """A finished answer from the message log, as if it had just been sampled."""
-    prompt = model.encode(messages)
-    whole = model.encode(messages, answer)[: model.context]
-    return Rollout(prompt, whole[len(prompt) :], [], [], answer, ended)
+    before = len(model.encode(messages))
+    tokens = model.encode(messages, answer)[before : model.context]
+    return Rollout(asked(model, messages, len(tokens)), tokens, [], [], answer, ended)
 
 
 def _not_in_a_file(uid: str, version: int) -> Adapter:

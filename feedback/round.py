@@ -18,7 +18,7 @@ from adapters.model import BaseModel
 from adapters.sampling import Sampling
 from feedback import gate, ppo, reward
 from feedback.harm import Harm
-from feedback.rollouts import Prompt, Sampler
+from feedback.rollouts import Prompt, Sampler, asked
 
 Report = Callable[["Progress"], None]
 Stop = Callable[[], None]
@@ -162,8 +162,8 @@ def split_prompts(examples: Sequence[Example], config: RoundConfig) -> tuple[lis
 def lessons(model: BaseModel, examples: Sequence[Example], longest: int) -> list[tuple[list[int], list[int]]]:
     """(prompt, answer) token ids of the corrections that are learnt by word, each with its end token.
 
-    Of one longer than `longest` tokens only so much is learnt, for no answer gets further; of a prompt that leaves too
-    little room the oldest tokens are dropped, as in rollouts.
+    Of one longer than `longest` tokens only so much is learnt, for no answer gets further; of a long prompt the oldest
+    tokens are dropped, as in rollouts.
     """
     end = model.tokenizer.eos_token_id  # a chat's: a model may name others, which end a text of another kind
     if end is None:
@@ -171,9 +171,9 @@ def lessons(model: BaseModel, examples: Sequence[Example], longest: int) -> list
     found = []
     for example in examples:
         if example.lesson:
-            prompt = model.encode(example.messages)
-            answer = model.encode(example.messages, example.lesson)[len(prompt) :]
-            found.append((prompt[-(model.context - longest) :], [*answer, end][:longest]))
+            before = len(model.encode(example.messages))
+            answer = model.encode(example.messages, example.lesson)[before:]
+            found.append((asked(model, example.messages, longest), [*answer, end][:longest]))
     return found
 
 

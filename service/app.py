@@ -93,7 +93,7 @@ def serve(settings: Settings) -> None:
                 server_header=False,
                 proxy_headers=False,  # nobody here asks where a call came from
                 # Beyond the grace time only for what hangs elsewhere.
-                timeout_graceful_shutdown=int(settings.grace + SETTLE_SECONDS + 10),
+                timeout_graceful_shutdown=int(settings.grace + SETTLE_SECONDS + 5),
             )
             gc.collect()
             gc.freeze()  # what is here now stays: to look through it again stopped every answer for 0.25 s

@@ -35,10 +35,10 @@ redis.call('SET', KEYS[5], ARGV[4])
 return 1
 """)
 
-# KEYS: api keys, this account · ARGV: uid, new key's hash
+# KEYS: api keys, this account, leaving · ARGV: uid, new key's hash
 _ROTATE = Script("""
 local record = redis.call('GET', KEYS[2])
-if not record then return 0 end
+if not record or redis.call('SISMEMBER', KEYS[3], ARGV[1]) == 1 then return 0 end
 local account = cjson.decode(record)
 local old = account['key_hash']
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[1])
@@ -103,7 +103,7 @@ class Accounts:
     def rotate(self, id: str) -> str:
         """A new key for a user; the old one stops working. Raises `NoSuchUser`."""
         account, key = self.named(id), _new_key()
-        names = [keys.API_KEYS, keys.account(account.uid)]
+        names = [keys.API_KEYS, keys.account(account.uid), keys.LEAVING]
         if not self._store.write(_ROTATE, names, [account.uid, hashed(key)]):
             raise _no_user(id)
         return key

@@ -29,6 +29,7 @@ from adapters.store import Candidate
 from feedback.gate import GateConfig, Verdict, harmless, soundness
 from feedback.harm import choice_of
 from feedback.ppo import per_token_kl
+from service.learning import overtake
 from service.parts import Parts
 from service.trial import Tried, conduct, tried
 
@@ -55,7 +56,7 @@ async def bring_in(parts: Parts, uid: str, archive: bytes) -> int:
 
 def _publish(parts: Parts, uid: str, candidate: Candidate) -> int:
     number = parts.store.publish(uid, candidate, parts.store.head(uid).epoch)
-    parts.rounds.overtake(uid)
+    overtake(parts, uid)
     return number
 
 

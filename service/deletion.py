@@ -1,35 +1,40 @@
 """How a user goes, so that nothing is left and nothing comes back.
 
 Knows the order: first nobody gets in, then everything under way ends, then the adapters, the records, the account.
-A deletion cut short is in `keys.LEAVING` and finished by upkeep.
+A deletion cut short is in `keys.LEAVING` and finished by upkeep. While a deletion waits it holds no thread, for those
+are few and every chat needs one.
 """
 
 from __future__ import annotations
 
-import threading
+from fastapi.concurrency import run_in_threadpool
 
 from feedback.removal import remove_records, rewrite_log
 from service.parts import Parts
 
 WAIT_SECONDS = 15.0  # for the user's own calls to end
 
-_one_at_a_time = threading.Lock()  # the call and upkeep may both come to one user
 
-
-def delete_user(parts: Parts, uid: str) -> None:
+async def delete_user(parts: Parts, uid: str) -> None:
     """Returns when nothing of the user is left. Raises `NoSuchUser`, `StillBusy`, and the stores' errors."""
-    parts.accounts.lock_out(uid)
-    finish_deletion(parts, uid)
+    await run_in_threadpool(parts.accounts.lock_out, uid)
+    await finish_deletion(parts, uid, WAIT_SECONDS)
 
 
-def finish_deletion(parts: Parts, uid: str) -> None:
-    """All that comes after nobody can get in any more. May be done twice."""
+async def finish_deletion(parts: Parts, uid: str, patience: float = 0.0) -> None:
+    """All that comes after nobody can get in any more. May be done twice. `patience`: seconds for the user's calls."""
     parts.presence.close(uid)
     parts.generation.cancel_user(uid)
-    parts.presence.wait_empty(uid, WAIT_SECONDS)
+    await parts.presence.wait_empty(uid, patience)
     parts.generation.forget_user(uid)
-    with _one_at_a_time:
-        parts.store.remove(uid)
-        remove_records(parts.redis, uid)
-        parts.accounts.forget(uid)
-        rewrite_log(parts.redis)
+    async with parts.deleting:  # the call and upkeep may both come to one user
+        await run_in_threadpool(_remove, parts, uid)
+
+
+def _remove(parts: Parts, uid: str) -> None:
+    if uid not in parts.accounts.leaving():
+        return  # another call has done it meanwhile
+    parts.store.remove(uid)
+    remove_records(parts.redis, uid)
+    parts.accounts.forget(uid)
+    rewrite_log(parts.redis)

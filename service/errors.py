@@ -29,6 +29,7 @@ TABLE: dict[type[Exception], tuple[int, str] | tuple[int, str, str]] = {
     auth.NoSuchUser: (404, "user_not_found"),
     presence.Closed: (401, "invalid_api_key", "this user has been deleted"),
     presence.StillBusy: (503, "still_busy"),
+    presence.UnderWay: (429, "under_way"),
     disk.UnknownUser: (401, "invalid_api_key", "this user has been deleted"),
     events.UserGone: (401, "invalid_api_key", "this user has been deleted"),
     generation.Busy: (429, "overloaded", "the service has as many answers under way as it takes on; try again soon"),

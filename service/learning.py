@@ -75,10 +75,7 @@ def rollback(parts: Parts, uid: str, version: int) -> None:
     What a changed rating shaped answers only until a round has replaced it: then that round is asked for anew.
     """
     parts.store.rollback(uid, version)
-    if version == 0 or clean(parts.store.version(uid, version), parts.ratings.stands(uid)):
-        parts.rounds.overtake(uid)
-    else:
-        learn_again(parts, uid)
+    overtake(parts, uid)
 
 
 def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
@@ -88,6 +85,16 @@ def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
             parts.ratings.forget(uid)
             parts.store.retire(uid, parts.ratings.not_withdrawn(uid))
     rollback(parts, uid, 0)
+
+
+def overtake(parts: Parts, uid: str) -> None:
+    """A running round ends, for the adapter is not what it began with. Where that round was to replace a version that a
+    changed rating shaped, and that one still answers, it is asked for anew."""
+    active = parts.store.head(uid).active
+    if active == 0 or clean(parts.store.version(uid, active), parts.ratings.stands(uid)):
+        parts.rounds.overtake(uid)
+    else:
+        learn_again(parts, uid)
 
 
 def learn_again(parts: Parts, uid: str) -> None:

@@ -5,6 +5,7 @@ Knows every part and the order in which they start. Does not know HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ from service.generation import Generation
 from service.metrics import Metrics
 from service.operator import ADMIN_KEY_FILE
 from service.plan import Planner
-from service.presence import Presence
+from service.presence import OneEach, Presence
 from service.settings import Settings
 from service.starting import alone, redis_url
 
@@ -61,6 +62,8 @@ class Parts:
     endings: Endings
     metrics: Metrics
     presence: Presence
+    imports: OneEach = field(default_factory=OneEach)
+    deleting: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while one user's data is removed
     half_withdrawn: set[str] = field(default_factory=set)  # uids: a store cut something short (learning.py)
     unwatched: set[str] = field(default_factory=set)  # uids with ratings that the watch has not looked at yet
     held: ExitStack = field(default_factory=ExitStack)  # locks and connections, released by `close`

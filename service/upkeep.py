@@ -34,6 +34,7 @@ async def upkeep(parts: Parts) -> None:
             return
         try:
             await asyncio.to_thread(_once, parts)
+            await _finish_deletions(parts)
             if not reachable:
                 log.warning("Redis answers again")
             reachable = True
@@ -52,9 +53,12 @@ def _once(parts: Parts) -> None:
     parts.metrics.redis_up.set(1)
     finish_withdrawals(parts)
     watch(parts)
-    for uid in parts.accounts.leaving():
+
+
+async def _finish_deletions(parts: Parts) -> None:
+    for uid in await asyncio.to_thread(parts.accounts.leaving):
         try:
-            finish_deletion(parts, uid)
+            await finish_deletion(parts, uid)
         except StillBusy:
             log.info("a deletion waits for its user's last call")
         except DISK_ERRORS as error:

@@ -84,6 +84,7 @@ class Worker:
                     return
             except REDIS_AWAY as error:
                 log.warning("learning waits for Redis: %s", error)
+                begun = False  # what was not marked due meanwhile is found in the records
                 self._stop.wait(pause)
                 pause = min(2 * pause, self._habits.longest_pause)
             except DiskFull as error:

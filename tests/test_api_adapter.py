@@ -2,7 +2,11 @@
 
 import io
 import json
+import socket
+import time
 import zipfile
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 import safetensors.torch
@@ -353,6 +357,46 @@ def test_an_archive_past_the_limit_is_413(api, user):
             yield b"\0" * 2**20
 
     problem(bring_in(user, much()), 413, "body_too_large")
+
+
+def test_a_version_whose_number_is_longer_than_any_name_is_not_found(user):
+    problem(user.get("/v1/adapter/export", params={"version": "9" * 300}), 404, "version_not_found")
+
+
+@contextmanager
+def endless_import(api, user):
+    """An upload of which one byte has come and no more will."""
+    address = urlsplit(api.url)
+    with socket.create_connection((address.hostname, address.port)) as line:
+        head = f"POST /v1/adapter/import HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {user.key}\r\n"
+        line.sendall(f"{head}Content-Length: 1000\r\n\r\nP".encode())
+        for _ in range(100):  # until it has begun
+            if bring_in(user, b"no zip").status_code == 429:
+                break
+            time.sleep(0.05)
+        yield
+
+
+def test_a_user_has_one_import_under_way_at_a_time(api):
+    with api.user() as user:
+        with endless_import(api, user):
+            answer = bring_in(user, b"no zip")
+            problem(answer, 429, "under_way")
+            assert answer.headers["Retry-After"]
+            with api.user() as other:
+                problem(bring_in(other, b"no zip"), 400, "bad_adapter")
+        for _ in range(100):  # the caller has gone, and the service is soon told
+            if bring_in(user, b"no zip").status_code == 400:
+                break
+            time.sleep(0.05)
+        problem(bring_in(user, b"no zip"), 400, "bad_adapter")
+
+
+def test_an_upload_without_end_holds_up_no_deletion(api):
+    user = api.user()
+    with user, endless_import(api, user):
+        assert user.delete("/v1/me").status_code == 204
+        problem(user.get("/v1/me"), 401)
 
 
 def test_versions_are_listed_page_by_page(user, trainer):

@@ -7,9 +7,11 @@ import torch
 
 from adapters.policy import Policy, Sequences
 from adapters.store import AdapterStore, Base
+from feedback import rollouts
 from feedback.gate import GateConfig
 from feedback.ppo import PPOConfig
-from feedback.round import Example, Round, RoundConfig
+from feedback.rollouts import asked, rated
+from feedback.round import Example, Round, RoundConfig, lessons
 from feedback.trainer import run_round
 from tests.decoders import loaded, write
 from tests.probes import FEW
@@ -149,3 +151,18 @@ def test_the_gate_asks_no_prompt_whose_wanted_answer_was_learnt(model):
     asked = [[own.get(p.messages[0]["content"]) for p in round.gate_prompts] for round in (plain, taught)]
     assert False in asked[0], "the gate asks the person's own prompts"
     assert False not in asked[1] and True in asked[1], "and of those with corrections the held-out ones alone"
+
+
+def test_of_a_long_conversation_a_round_reads_the_newest(model, monkeypatch):
+    """Else one person's long chats would hold up everybody's rounds for hours."""
+    monkeypatch.setattr(rollouts, "PROMPT_TOKENS", 100)
+    messages = [{"role": "user", "content": "So it goes on. " * 20}, {"role": "user", "content": "And then?"}]
+    whole = model.encode(messages)
+    assert model.context > len(whole) > 300
+    (example,) = examples(WANTED[:1])
+    long = dataclasses.replace(example, messages=messages)
+    read = rated(model, messages, long.answer, ended=True)
+    ((prompt, _),) = lessons(model, [long], longest=24)
+    assert asked(model, messages, room=24) == read.prompt == prompt == whole[-100:]
+    assert read.answer == rated(model, example.messages, long.answer, ended=True).answer
+    assert asked(model, messages, room=model.context - 8) == whole[-8:]

@@ -80,6 +80,16 @@ def changed(archive, **parts):
     return zipped([(CONFIG, json.dumps(config)), (WEIGHTS, weights)])
 
 
+def with_null_for_metadata(archive):
+    """As safetensors accepts it, though it never writes it."""
+    files = files_of(archive)
+    data = files[WEIGHTS]
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps({**json.loads(data[8 : 8 + length]), "__metadata__": None}).encode()
+    weights = len(header).to_bytes(8, "little") + header + data[8 + length :]
+    return zipped([(CONFIG, files[CONFIG]), (WEIGHTS, weights)])
+
+
 @of_peft
 def test_plain_peft_loads_an_export_and_gives_the_logits_worked_out_by_hand(tmp_path):
     folder = tiny_model(tmp_path / "tiny")
@@ -148,6 +158,7 @@ def test_an_adapter_that_peft_itself_saved_is_taken(tmp_path):
 def test_the_digest_decides_and_without_one_the_name(archive):
     unpack(changed(archive, config={"base_model_name_or_path": "moved/elsewhere"}), SHAPE, BASE)
     unpack(changed(archive, metadata={"format": "pt"}), SHAPE, BASE)
+    unpack(with_null_for_metadata(archive), SHAPE, BASE)
     with pytest.raises(BadArchive, match="other weights"):
         unpack(changed(archive, metadata={"base_digest": "ff" * 32}), SHAPE, BASE)
     other = changed(archive, config={"base_model_name_or_path": "other/model"}, metadata={"format": "pt"})

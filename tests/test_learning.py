@@ -14,13 +14,13 @@ from feedback.connection import StoreUnavailable
 from feedback.courier import Courier
 from feedback.events import RoundOvertaken
 from feedback.queue import Queue
-from service import learning
+from service import bring_in, learning
 from service.attempt import Records
 from service.auth import Accounts
 from service.callers import writer
 from service.presence import Presence
 from service.schemas import Rating
-from tests.candidates import BASE, UID, publish
+from tests.candidates import BASE, HELD, UID, candidate, publish
 from tests.records import add_user, answered
 
 
@@ -135,6 +135,18 @@ def test_a_rollback_does_not_lose_the_round_that_replaces_what_a_changed_rating_
     begin_round(parts, first_revision=2)
     learning.reset(parts, UID, forget_feedback=False)
     assert parts.rounds.current(UID) is None, "the base model answers: there is nothing to replace"
+
+
+def test_an_import_that_is_held_does_not_lose_it_either(parts, redis):
+    rate(parts, parts.ids[0], "down")
+    queue = Queue(redis)
+    queue.open()
+    queue.mark_due(queue.claim("one"))
+    _, round = begin_round(parts, first_revision=2)
+    assert bring_in._publish(parts, UID, candidate(gate=HELD, parent=None)) == 2
+    assert parts.store.head(UID).active == 1
+    assert parts.rounds.get(UID, round.id).reason == "overtaken"
+    assert parts.rounds.current(UID).state == "waiting"
 
 
 def test_a_second_withdrawal_leaves_the_round_alone(parts):

@@ -1,15 +1,19 @@
 """The operator's calls about users while something else goes wrong: on a real server and a real store."""
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
+from fastapi.concurrency import run_in_threadpool
 
 from adapters.store import AdapterStore
 from feedback import keys
 from feedback.connection import StoreUnavailable
 from feedback.messages import MessageLog
 from feedback.ratings import Ratings
-from service.auth import Accounts, IdInUse
+from service.auth import Accounts, IdInUse, NoSuchUser
+from service.deletion import delete_user
+from service.presence import Presence
 from service.routes import users
 from service.schemas import NewUser
 from tests.candidates import BASE
@@ -23,6 +27,40 @@ def parts(redis, tmp_path):
         messages=MessageLog(redis),
         ratings=Ratings(redis),
     )
+
+
+def test_whoever_is_leaving_gets_no_new_key(parts, redis):
+    made = users.add(parts, NewUser(id="ada"))
+    account, before = parts.accounts.named("ada"), redis.hgetall(keys.API_KEYS)
+    redis.sadd(keys.LEAVING, account.uid)  # as if the deletion had begun since the id was looked up
+    with pytest.raises(NoSuchUser):
+        parts.accounts.rotate("ada")
+    assert redis.hgetall(keys.API_KEYS) == before and made["id"] == "ada"
+
+
+def test_deletions_that_wait_hold_no_thread_and_each_user_is_removed_once(parts, redis):
+    """Threads are few, and a chat needs one."""
+    ids = [users.add(parts, None)["id"] for _ in range(50)]
+    uids = [parts.accounts.named(id).uid for id in ids]
+    parts.presence, parts.deleting = Presence(), asyncio.Lock()
+    parts.generation = SimpleNamespace(cancel_user=lambda uid: None, forget_user=lambda uid: None)
+    parts.redis = redis
+    for uid in uids:
+        parts.presence.enter(uid)
+
+    async def leave():
+        going = [asyncio.create_task(delete_user(parts, uid)) for uid in uids]
+        again = [asyncio.create_task(delete_user(parts, uid)) for uid in uids]
+        while len(parts.accounts.leaving()) < 50:
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(run_in_threadpool(lambda: None), 5)
+        assert not any(each.done() for each in (*going, *again))
+        for uid in uids:
+            parts.presence.leave(uid)
+        await asyncio.gather(*going, *again)
+
+    asyncio.run(leave())
+    assert parts.store.users() == [] and parts.accounts.leaving() == []
 
 
 def test_a_user_whose_making_was_not_confirmed_keeps_the_folder(parts, redis, monkeypatch):

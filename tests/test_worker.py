@@ -9,7 +9,7 @@ from adapters.errors import StoreFull
 from adapters.store import AdapterStore, Candidate, Revision
 from feedback import keys
 from feedback.claims import Rules
-from feedback.connection import connect
+from feedback.connection import StoreUnavailable, connect
 from feedback.rounds import Rounds
 from feedback.trainer import Progress
 from service.attempt import Records, Stopped, reasons, seed_of
@@ -70,6 +70,23 @@ class Setting:
 @pytest.fixture
 def setting(redis, tmp_path):
     return Setting(redis, tmp_path)
+
+
+def test_whoever_was_not_marked_while_redis_was_away_is_found_when_it_answers_again(setting, monkeypatch):
+    """What became of the stream's entries meanwhile does not matter: they may have been set aside."""
+    real, tries = setting.records.queue.mark_due, []
+
+    def away_once(entries):
+        tries.append(entries)
+        if len(tries) == 1:
+            setting.redis.delete(keys.EVENTS)
+            raise StoreUnavailable("away")
+        real(entries)
+
+    monkeypatch.setattr(setting.records.queue, "mark_due", away_once)
+    setting.rate(8)
+    setting.burst()
+    assert len(setting.tasks) == 1
 
 
 def test_eight_thumbs_become_a_version(setting):

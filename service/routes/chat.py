@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -26,6 +27,7 @@ from service.schemas import ChatRequest
 router = APIRouter(tags=["chat"])
 
 VERSION_CHANGES = 3  # times in a row that a version may vanish between reading the head and loading it
+STALLED_SECONDS = 10.0  # without reading anything, after which a caller is taken for gone
 
 
 @router.get("/v1/models")
@@ -114,9 +116,16 @@ class EventStream(Response):
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for event in self._events():
-            data = f"data: {event}\n\n".encode()
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send(send, f"data: {event}\n\n".encode())
+        await self._send(send, b"", more=False)
+
+    async def _send(self, send: Send, data: bytes, more: bool = True) -> None:
+        """Raises `ClientGone` where nobody reads: a deletion and a stop wait until this call has ended."""
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError:
+            raise ClientGone from None
 
     async def _events(self) -> AsyncIterator[str]:
         try:

@@ -30,7 +30,7 @@ def data(parts: Running, user: User) -> StreamingResponse:
 
 
 @router.delete("/v1/me", status_code=204)
-def remove(parts: Running, user: User) -> Response:
+async def remove(parts: Running, user: User) -> Response:
     """Nothing of the user is left, keys included."""
-    delete_user(parts, user.uid)
+    await delete_user(parts, user.uid)
     return Response(status_code=204)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from adapters.errors import UnknownUser
@@ -56,9 +57,10 @@ def page(
 
 
 @router.delete("/v1/users/{id}", status_code=204)
-def remove(parts: Running, id: str) -> Response:
+async def remove(parts: Running, id: str) -> Response:
     """Nothing of the user is left."""
-    delete_user(parts, parts.accounts.named(id).uid)
+    account = await run_in_threadpool(parts.accounts.named, id)
+    await delete_user(parts, account.uid)
     return Response(status_code=204)
 
 
