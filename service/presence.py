@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 LOOK_SECONDS = 0.02  # calls end on any thread, so whoever waits for them looks every so often
 
 

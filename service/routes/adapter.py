@@ -101,7 +101,7 @@ async def import_(parts: Running, user: User, request: Request) -> dict[str, Any
     """A new version from a zip as `export` gives it: active, or held if it fails a check that needs no thumbs."""
     with parts.imports.only(user.uid):  # each holds its archive in memory
         archive = await request.body()
-        with parts.presence.inside(user.uid):  # from here on: a deletion does not wait for a body that never ends
+        with parts.presence.inside(user.uid):  # not before: a deletion waits for no body that never ends
             number = await bring_in(parts, user.uid, archive)
             return version_shown(await run_in_threadpool(parts.store.version, user.uid, number))
 
