@@ -94,6 +94,7 @@ def failures(found: Found, results: Mapping[str, Result]) -> str:
         )
         lines.append(f"- The reward model's AUROC after the most thumbs, the least understood first: {told}.")
         lines += _by_understanding(read, results["gain"])
+        lines.append(_against_noise(results["auroc"].figures))
     for name, result in results.items():
         lines += [f"- {name}: {why}." for why in result.left_out.values()]
     return "\n".join([*lines, *_least(found, results["gain"])])
@@ -117,6 +118,16 @@ def _by_understanding(read: Mapping[str, float], gain: Result) -> list[str]:
     return lines
 
 
+def _against_noise(figures: Mapping[str, float]) -> str:
+    """The same reward models against thumbs with slips, beside what nobody can surpass there."""
+    noisy = {name.removesuffix(" thumbs, noisy"): each for name, each in figures.items() if "noisy" in name}
+    told = " and ".join(f"{area:.2f} after {count}" for count, area in noisy.items())
+    return (
+        f"- Against thumbs with slips the taste itself has an AUROC of {figures['oracle']:.2f}, the reward model"
+        f" {told} thumbs."
+    )
+
+
 def _least(found: Found, gain: Result) -> list[str]:
     """The taste that gained least: its held-out prompt that lost most, before and after."""
     single: Mapping[str, Any] = gain.raw.get("tastes", {})
@@ -126,6 +137,8 @@ def _least(found: Found, gain: Result) -> list[str]:
     exams = found.tables["gain"][name][0]["exams"]
     pairs: Sequence[Any] = list(zip(exams["0"], exams[str(COMPARED)], strict=True))
     before, after = min(pairs, key=lambda pair: pair[1]["score"] - pair[0]["score"])
+    if exams["0"] == exams[str(COMPARED)]:
+        return ["", f"Least at {COMPARED} thumbs gained `{name}`: it had no version by then."]
     out = [
         "",
         f"The least gain at {COMPARED} thumbs was that of `{name}`; of its prompts, this one lost most:",
@@ -147,7 +160,8 @@ def _user(name: str, gain: Result) -> str:
         return f"| {' | '.join([*cells, *['–'] * 5])} |"
     gains = single["gains"]
     cells += [
-        _gain(gains.get(str(n)), whole=n == COMPARED) for n in range(STEP, FULL.thumbs["gain"] + 1, STEP)
+        _gain(gains.get(str(n)), single["seeds"], whole=n == COMPARED)
+        for n in range(STEP, FULL.thumbs["gain"] + 1, STEP)
     ]
     for share in ("accepted", "declined"):
         before, *_, after = single[share].values()
@@ -155,10 +169,11 @@ def _user(name: str, gain: Result) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _gain(found: Mapping[str, float] | None, whole: bool) -> str:
+def _gain(found: Mapping[str, float] | None, seeds: int, whole: bool) -> str:
     if found is None:
         return "–"
     if not whole:
         return f"{found['mean']:.2f}"
     mark = "" if found["low"] > 0 else " **not clear of 0**"
-    return f"{found['mean']:.2f} ({found['low']:.2f} to {found['high']:.2f}){mark}"
+    over = "; one seed" if seeds == 1 else ""  # its interval is over prompts alone
+    return f"{found['mean']:.2f} ({found['low']:.2f} to {found['high']:.2f}{over}){mark}"

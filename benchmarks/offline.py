@@ -47,7 +47,8 @@ class Desk:
         self, prompts: Sequence[str | Conversation], first_seed: int, adapter: Adapter | None = None
     ) -> list[Rollout]:
         """An answer to each prompt, the i-th with `first_seed` + i; of the base model where there is no adapter."""
-        asked = [Prompt(_conversation(prompt), self.config.answer_tokens) for prompt in prompts]
+        most = self.model.context  # a baseline is told of its thumbs in the prompt, at length
+        asked = [Prompt(_conversation(prompt), self.config.answer_tokens, most) for prompt in prompts]
         return self._sampler.sample(asked, adapter, dataclasses.replace(self.config.chat, seed=first_seed))
 
     def read(self, rollouts: Sequence[Rollout]) -> Answers:

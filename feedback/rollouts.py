@@ -31,10 +31,11 @@ POLICY = "policy"  # the owner's name of an adapter that lives in the trainer's 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation that waits for an answer of at most `max_tokens` tokens."""
+    """A conversation that waits for an answer of at most `max_tokens` tokens; its newest `most` tokens are read."""
 
     messages: list[dict[str, str]]
     max_tokens: int
+    most: int = PROMPT_TOKENS
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Sampler:
             self.policies += 1
             owner = (POLICY, self.policies)
             self.slots.put(owner, adapter)
-        encoded = [asked(self.model, prompt.messages, prompt.max_tokens) for prompt in prompts]
+        encoded = [asked(self.model, p.messages, p.max_tokens, p.most) for p in prompts]
         for number, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
             draws = replace(sampling, seed=sampling.seed + number)
             self.engine.add(Request(str(number), ids, owner, prompt.max_tokens, draws))
@@ -123,16 +124,17 @@ def styles(texts: Sequence[tuple[str, bool]]) -> torch.Tensor:
     return measured.view(len(texts), len(FEATURES))
 
 
-def asked(model: BaseModel, messages: list[dict[str, str]], room: int) -> list[int]:
-    """Prompt ids, of a long conversation the newest; so many that an answer of `room` tokens still fits."""
-    return model.encode(messages)[-min(PROMPT_TOKENS, model.context - room) :]
+def asked(model: BaseModel, messages: list[dict[str, str]], room: int, most: int) -> list[int]:
+    """Prompt ids, of a long conversation the newest `most`; so few that an answer of `room` tokens, which is less than
+    the model's context, still fits."""
+    return model.encode(messages)[-min(most, model.context - room) :]
 
 
 def rated(model: BaseModel, messages: list[dict[str, str]], answer: str, ended: bool) -> Rollout:
     """A finished answer from the message log, as if it had just been sampled."""
     before = len(model.encode(messages))
     tokens = model.encode(messages, answer)[before : model.context]
-    return Rollout(asked(model, messages, len(tokens)), tokens, [], [], answer, ended)
+    return Rollout(asked(model, messages, len(tokens), PROMPT_TOKENS), tokens, [], [], answer, ended)
 
 
 def _not_in_a_file(uid: str, version: int) -> Adapter:

@@ -18,7 +18,7 @@ from adapters.model import BaseModel
 from adapters.sampling import Sampling
 from feedback import gate, ppo, reward
 from feedback.harm import Harm
-from feedback.rollouts import Prompt, Sampler, asked
+from feedback.rollouts import PROMPT_TOKENS, Prompt, Sampler, asked
 
 Report = Callable[["Progress"], None]
 Stop = Callable[[], None]
@@ -173,7 +173,7 @@ def lessons(model: BaseModel, examples: Sequence[Example], longest: int) -> list
         if example.lesson:
             before = len(model.encode(example.messages))
             answer = model.encode(example.messages, example.lesson)[before:]
-            found.append((asked(model, example.messages, longest), [*answer, end][:longest]))
+            found.append((asked(model, example.messages, longest, PROMPT_TOKENS), [*answer, end][:longest]))
     return found
 
 

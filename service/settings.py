@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 PREFIX = "THUMBTUNE_"
 DATA = Path("~/.local/share/thumbtune")
+MOST_ALPHA = 16.0  # times the rank: what an adapter's file may have (adapters/adapter.py, slow to import)
 
 
 class BadSetting(ValueError):
@@ -165,7 +166,11 @@ class Settings:
             text = environ.get(PREFIX + each.name.upper(), "").strip()
             if text:
                 given[each.name] = _parse(each.name, text, hints[each.name], each.metadata)
-        return cls(**given)
+        settings = cls(**given)
+        if settings.alpha > MOST_ALPHA * settings.rank:
+            most = f"{MOST_ALPHA:g} × {PREFIX}RANK, here {MOST_ALPHA * settings.rank:g}"
+            raise BadSetting(f"{PREFIX}ALPHA must be at most {most}, not {settings.alpha:g}")
+        return settings
 
     @classmethod
     def variables(cls) -> list[str]:

@@ -84,7 +84,7 @@ def _learner(settings: Settings) -> tuple[AdapterStore, Learn]:
         rank=settings.rank,
         alpha=settings.alpha,
         rows=settings.rows,
-        answer_tokens=settings.max_tokens,
+        answer_tokens=min(settings.max_tokens, model.context // 2),  # the other half is the prompt's
         chat=Sampling(settings.temperature, settings.top_p, settings.repetition_penalty),
     )
 

@@ -7,7 +7,7 @@ import torch
 
 from adapters.policy import Policy, Sequences
 from adapters.store import AdapterStore, Base
-from feedback import rollouts
+from feedback import rollouts, round
 from feedback.gate import GateConfig
 from feedback.ppo import PPOConfig
 from feedback.rollouts import asked, rated
@@ -155,7 +155,8 @@ def test_the_gate_asks_no_prompt_whose_wanted_answer_was_learnt(model):
 
 def test_of_a_long_conversation_a_round_reads_the_newest(model, monkeypatch):
     """Else one person's long chats would hold up everybody's rounds for hours."""
-    monkeypatch.setattr(rollouts, "PROMPT_TOKENS", 100)
+    for module in (rollouts, round):
+        monkeypatch.setattr(module, "PROMPT_TOKENS", 100)
     messages = [{"role": "user", "content": "So it goes on. " * 20}, {"role": "user", "content": "And then?"}]
     whole = model.encode(messages)
     assert model.context > len(whole) > 300
@@ -163,6 +164,6 @@ def test_of_a_long_conversation_a_round_reads_the_newest(model, monkeypatch):
     long = dataclasses.replace(example, messages=messages)
     read = rated(model, messages, long.answer, ended=True)
     ((prompt, _),) = lessons(model, [long], longest=24)
-    assert asked(model, messages, room=24) == read.prompt == prompt == whole[-100:]
+    assert asked(model, messages, 24, 100) == read.prompt == prompt == whole[-100:]
     assert read.answer == rated(model, example.messages, long.answer, ended=True).answer
-    assert asked(model, messages, room=model.context - 8) == whole[-8:]
+    assert asked(model, messages, model.context - 8, 100) == whole[-8:]

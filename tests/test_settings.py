@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.settings import BadSetting, Settings
+from adapters.adapter import MAX_SCALE
+from service.settings import MOST_ALPHA, BadSetting, Settings
 
 
 def test_defaults_are_those_of_the_contract():
@@ -30,6 +31,15 @@ def test_a_bad_value_is_named_with_what_would_be_right(variable, value, said):
     with pytest.raises(BadSetting) as error:
         Settings.read({"THUMBTUNE_" + variable: value})
     assert str(error.value) == said
+
+
+def test_an_alpha_that_no_file_of_an_adapter_may_have_is_refused_at_the_start():
+    assert MOST_ALPHA == MAX_SCALE
+    assert Settings.read({"THUMBTUNE_ALPHA": "64", "THUMBTUNE_RANK": "4"}).alpha == 64
+    with pytest.raises(
+        BadSetting, match=r"THUMBTUNE_ALPHA must be at most 16 × THUMBTUNE_RANK, here 64, not 65"
+    ):
+        Settings.read({"THUMBTUNE_ALPHA": "65", "THUMBTUNE_RANK": "4"})
 
 
 def test_a_secret_is_neither_described_nor_in_an_error():
