@@ -193,10 +193,8 @@ def read_learner(folder: Path) -> Learner | None:
 def metadata(data: bytes) -> dict[str, str]:
     """The metadata of a safetensors file that has been loaded, and so is known to be sound."""
     length = int.from_bytes(data[:8], "little")
-    found: dict[str, str] = (
-        json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    )  # an import may say null
-    return found
+    found: dict[str, str] | None = json.loads(data[8 : 8 + length]).get("__metadata__")
+    return found or {}  # an import may say null
 
 
 def _read(folder: Path, name: str, files: dict[str, str]) -> bytearray:

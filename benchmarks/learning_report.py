@@ -135,15 +135,12 @@ def _least(found: Found, gain: Result) -> list[str]:
         return []
     name = min(single, key=lambda taste: single[taste]["gains"][str(COMPARED)]["mean"])
     exams = found.tables["gain"][name][0]["exams"]
+    told = f"The least gain at {COMPARED} thumbs was that of `{name}`"
+    if exams["0"] == exams[str(COMPARED)]:
+        return ["", f"{told}: it still answered as the base model does, word by word."]
     pairs: Sequence[Any] = list(zip(exams["0"], exams[str(COMPARED)], strict=True))
     before, after = min(pairs, key=lambda pair: pair[1]["score"] - pair[0]["score"])
-    if exams["0"] == exams[str(COMPARED)]:
-        return ["", f"Least at {COMPARED} thumbs gained `{name}`: it had no version by then."]
-    out = [
-        "",
-        f"The least gain at {COMPARED} thumbs was that of `{name}`; of its prompts, this one lost most:",
-        "",
-    ]
+    out = ["", f"{told}; of its prompts, this one lost most:", ""]
     for when, each in (("before", before), ("after", after)):
         text = " ".join(each["answer"].split())
         shown = text if len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -71,7 +71,7 @@ class Sampler:
             self.policies += 1
             owner = (POLICY, self.policies)
             self.slots.put(owner, adapter)
-        encoded = [asked(self.model, p.messages, p.max_tokens, p.most) for p in prompts]
+        encoded = [newest(self.model, self.model.encode(p.messages), p.max_tokens, p.most) for p in prompts]
         for number, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
             draws = replace(sampling, seed=sampling.seed + number)
             self.engine.add(Request(str(number), ids, owner, prompt.max_tokens, draws))
@@ -124,17 +124,17 @@ def styles(texts: Sequence[tuple[str, bool]]) -> torch.Tensor:
     return measured.view(len(texts), len(FEATURES))
 
 
-def asked(model: BaseModel, messages: list[dict[str, str]], room: int, most: int) -> list[int]:
-    """Prompt ids, of a long conversation the newest `most`; so few that an answer of `room` tokens, which is less than
-    the model's context, still fits."""
-    return model.encode(messages)[-min(most, model.context - room) :]
+def newest(model: BaseModel, prompt: list[int], room: int, most: int) -> list[int]:
+    """Of a prompt's ids the newest `most`; so few that an answer of `room` tokens, which is less than the model's
+    context, still fits."""
+    return prompt[-min(most, model.context - room) :]
 
 
 def rated(model: BaseModel, messages: list[dict[str, str]], answer: str, ended: bool) -> Rollout:
     """A finished answer from the message log, as if it had just been sampled."""
-    before = len(model.encode(messages))
-    tokens = model.encode(messages, answer)[before : model.context]
-    return Rollout(asked(model, messages, len(tokens), PROMPT_TOKENS), tokens, [], [], answer, ended)
+    prompt = model.encode(messages)
+    tokens = model.encode(messages, answer)[len(prompt) : model.context]
+    return Rollout(newest(model, prompt, len(tokens), PROMPT_TOKENS), tokens, [], [], answer, ended)
 
 
 def _not_in_a_file(uid: str, version: int) -> Adapter:

@@ -18,7 +18,7 @@ from adapters.model import BaseModel
 from adapters.sampling import Sampling
 from feedback import gate, ppo, reward
 from feedback.harm import Harm
-from feedback.rollouts import PROMPT_TOKENS, Prompt, Sampler, asked
+from feedback.rollouts import PROMPT_TOKENS, Prompt, Sampler, newest
 
 Report = Callable[["Progress"], None]
 Stop = Callable[[], None]
@@ -171,9 +171,9 @@ def lessons(model: BaseModel, examples: Sequence[Example], longest: int) -> list
     found = []
     for example in examples:
         if example.lesson:
-            before = len(model.encode(example.messages))
-            answer = model.encode(example.messages, example.lesson)[before:]
-            found.append((asked(model, example.messages, longest, PROMPT_TOKENS), [*answer, end][:longest]))
+            prompt = model.encode(example.messages)
+            answer = model.encode(example.messages, example.lesson)[len(prompt) :]
+            found.append((newest(model, prompt, longest, PROMPT_TOKENS), [*answer, end][:longest]))
     return found
 
 

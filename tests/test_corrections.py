@@ -10,7 +10,7 @@ from adapters.store import AdapterStore, Base
 from feedback import rollouts, round
 from feedback.gate import GateConfig
 from feedback.ppo import PPOConfig
-from feedback.rollouts import asked, rated
+from feedback.rollouts import newest, rated
 from feedback.round import Example, Round, RoundConfig, lessons
 from feedback.trainer import run_round
 from tests.decoders import loaded, write
@@ -164,6 +164,6 @@ def test_of_a_long_conversation_a_round_reads_the_newest(model, monkeypatch):
     long = dataclasses.replace(example, messages=messages)
     read = rated(model, messages, long.answer, ended=True)
     ((prompt, _),) = lessons(model, [long], longest=24)
-    assert asked(model, messages, 24, 100) == read.prompt == prompt == whole[-100:]
+    assert newest(model, whole, 24, 100) == read.prompt == prompt == whole[-100:]
     assert read.answer == rated(model, example.messages, long.answer, ended=True).answer
-    assert asked(model, messages, model.context - 8, 100) == whole[-8:]
+    assert newest(model, whole, model.context - 8, 100) == whole[-8:]

@@ -54,6 +54,15 @@ def begin_round(parts, first_revision=1):
     return claim, parts.rounds.start(claim, list(zip(parts.ids, revisions, strict=True)))
 
 
+def replacing(parts, redis):
+    """(claim, round) of the round that is to replace version 1, which a changed rating has shaped."""
+    rate(parts, parts.ids[0], "down")
+    queue = Queue(redis)
+    queue.open()
+    queue.mark_due(queue.claim("one"))
+    return begin_round(parts, first_revision=2)
+
+
 def test_a_rating_is_two_round_trips_one_for_the_key_and_one_for_all_the_rest(parts, redis, round_trips):
     account, key = parts.accounts.add(None, add_user(redis, "bob"))
     (id,) = answered(redis, "bob", 1)
@@ -123,11 +132,7 @@ def test_a_version_that_was_set_aside_goes_with_the_rating_that_shaped_it(parts)
 
 
 def test_a_rollback_does_not_lose_the_round_that_replaces_what_a_changed_rating_shaped(parts, redis):
-    rate(parts, parts.ids[0], "down")
-    queue = Queue(redis)
-    queue.open()
-    queue.mark_due(queue.claim("one"))
-    claim, round = begin_round(parts, first_revision=2)
+    claim, round = replacing(parts, redis)
     learning.rollback(parts, UID, 1)  # the version that it is to replace
     assert parts.rounds.get(UID, round.id).reason == "overtaken"
     assert parts.rounds.current(UID).state == "waiting"
@@ -138,11 +143,7 @@ def test_a_rollback_does_not_lose_the_round_that_replaces_what_a_changed_rating_
 
 
 def test_an_import_that_is_held_does_not_lose_it_either(parts, redis):
-    rate(parts, parts.ids[0], "down")
-    queue = Queue(redis)
-    queue.open()
-    queue.mark_due(queue.claim("one"))
-    _, round = begin_round(parts, first_revision=2)
+    _, round = replacing(parts, redis)
     assert bring_in._publish(parts, UID, candidate(gate=HELD, parent=None)) == 2
     assert parts.store.head(UID).active == 1
     assert parts.rounds.get(UID, round.id).reason == "overtaken"

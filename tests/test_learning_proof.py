@@ -270,7 +270,8 @@ def test_the_page_shows_targets_misses_and_what_went_wrong():
     assert "- `gain`, quick-start, seed 1, round 2: failed, why it failed\n" in page
     assert page.count("round 1:") == 1
     assert "TRL cannot be installed here: no network | not measured |" in page
-    assert "Least at 32 thumbs gained `quick-start`: it had no version by then." in page
+    assert "The least gain at 32 thumbs was that of `quick-start`" in page
+    assert "it still answered as the base model does, word by word." in page
     assert "commits: `c1`." in page and "{" not in page
 
 
