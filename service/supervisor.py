@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 import time
 from types import FrameType
 
@@ -24,6 +23,7 @@ from service.children import Child
 from service.operator import ADMIN_KEY_FILE, address
 from service.settings import Settings, part_environment
 from service.starting import alone, bound
+from service.stop import Stop
 from service.valkey import Valkey
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class Supervisor:
         self._valkey = Valkey(settings.folder) if settings.redis_url is None else None
         self._api = Child("the API", _part("api"), env=part_environment())
         self._trainer = Child("the trainer", _part("trainer"), env=part_environment())
-        self._stop = threading.Event()
-        self._hurry = threading.Event()
+        self._stop = Stop()
+        self._hurry = Stop()
 
     def run(self) -> int:
         """Start, look after, stop; the exit code. Raises `ServerFailed` and what `welcome.show` raises."""

@@ -27,6 +27,7 @@ from service.base_model import load_harm, load_model
 from service.cores import RoundCores
 from service.settings import Settings
 from service.starting import redis_url
+from service.stop import Stop
 from service.worker import Habits, Worker
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ SETTLE_SECONDS = 2.0  # ratings given in one go are learnt from in one round
 def run(settings: Settings, burst: bool) -> None:
     """Learn until SIGTERM or SIGINT; with `burst`, what is due now. Raises `CannotStart`, `ModelError`, `OtherBase`,
     `UnfitStore`."""
-    stop = threading.Event()
+    stop = Stop()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
