@@ -6,7 +6,7 @@ Does not know how they are compared (findings.py).
     prompted    the base model is told of the thumbs, in two ways of which the better one counts: all of them, each
                 answer cut to its beginning, or the newest few in full
     best-of-4   four answers of the base model, of which our own reward model picks one: four answers' cost
-    kto         TRL's KTO on the same thumbs, for as many seconds as our rounds took (kto_peer.py)
+    kto         TRL's KTO on the same thumbs, for as many steps as fit into our rounds' seconds (kto_peer.py)
     auroc       what the reward model says of answers that nobody rated, against what the taste says of them
 """
 
@@ -24,7 +24,7 @@ import torch
 from benchmarks import trl_setup, workload
 from benchmarks.offline import Desk, Rated
 from benchmarks.tastes import USERS
-from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark
+from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark, slips
 from benchmarks.trials import COMPARED, FOLDER, Form, Trial, held_out_prompts, rated_prompts
 from feedback.auroc import auroc
 from feedback.rollouts import Rollout
@@ -33,7 +33,9 @@ Record = dict[str, Any]
 CHOICES = 4
 BEGINNING, FEW = 40, 4  # words of each answer; the newest of either kind
 READ_THUMBS = (10, 40)
-FLIPPED = 0.1
+KTO_STEPS = (
+    64  # so many fit into the longest of our rounds while both ran at one pace; a clock would measure the day
+)
 FAR = 1_000_000  # between the seeds of an answer's other choices
 
 
@@ -65,23 +67,23 @@ def best_of_4(trial: Trial, desk: Desk, form: Form) -> Record:
     """See the module; the first of the four has the exam's own seed."""
     prompts = tuple(held_out_prompts(form))
     drawn = [desk.base(prompts, _seed(trial) + choice * FAR) for choice in range(CHOICES)]
-    base, thumbs = drawn[0][1], _thumbs(trial, form)
+    thumbs = _thumbs(trial, form)
     climbed = desk.taste(thumbs, desk.usual(thumbs, trial.seed * SEEDS + FAR)).climbed
-    rewards = torch.stack([climbed.reward(read, base) for _, read in drawn])  # (choices, prompts)
-    picked = [drawn[choice][0][number] for number, choice in enumerate(rewards.argmax(0).tolist())]
+    liked = torch.stack([climbed.preference(read) for _, read in drawn])  # (choices, prompts)
+    picked = [drawn[choice][0][number] for number, choice in enumerate(liked.argmax(0).tolist())]
     return {"exams": {"picked": _marked(trial, form, picked)}}
 
 
 def kto(trial: Trial, desk: Desk, form: Form) -> Record:
     """See the module. Raises `Missing` where TRL cannot be installed."""
-    thumbs, seconds = _thumbs(trial, form), _seconds(trial, form)
+    thumbs = _thumbs(trial, form)
     try:
         trl_setup.install()
     except trl_setup.CannotInstall as error:
         raise Missing(f"TRL cannot be installed here: {error}") from error
     folder = FOLDER / "kto"
     folder.mkdir(parents=True, exist_ok=True)
-    job = {"thumbs": [asdict(each) for each in thumbs], "seconds": seconds, "rank": workload.RANK,
+    job = {"thumbs": [asdict(each) for each in thumbs], "steps": KTO_STEPS, "rank": workload.RANK,
            "alpha": workload.ALPHA, "seed": trial.seed, "modules": _modules(desk)}  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
     command = [str(trl_setup.PYTHON), "-m", "benchmarks.kto_peer", workload.embedded().path, str(folder)]
@@ -96,16 +98,16 @@ def kto(trial: Trial, desk: Desk, form: Form) -> Record:
 
 def auroc_of(trial: Trial, desk: Desk, form: Form) -> Record:
     """The reward model after so many thumbs on the base's answers, on answers to other prompts. As in a round, it has
-    seen what the base's untouched draws to rated prompts are like, and to neutral ones while these are few."""
+    seen what the base's untouched draws to rated prompts are like, and to neutral ones while these are few. Each taste
+    has its own order of prompts and places of slips, one in ten of its thumbs and of those that it is asked about."""
     taste = USERS[trial.taste].taste
-    draws = random.Random(trial.seed)
+    draws = random.Random(f"{trial.taste} {trial.seed}")
     every = [*rated_prompts(), *held_out_prompts(form)]
     prompts = tuple(draws.sample(every, len(every)))
     drawn, read = desk.base(prompts, trial.seed * SEEDS)
     likes = [taste.likes(answer.text) for answer in drawn]
-    noisy = [like != (draws.random() < FLIPPED) for like in likes]
-    most = max(READ_THUMBS)
-    rest = list(range(most, len(drawn)))
+    noisy = [like != slip for like, slip in zip(likes, slips(draws, 1), strict=False)]
+    rest = list(range(max(READ_THUMBS), len(drawn)))
     truth, heard = (torch.tensor([float(side[i]) for i in rest]) for side in (likes, noisy))
     scores = torch.tensor([taste.score(drawn[i].text) for i in rest])
     record: Record = {"oracle": auroc(scores, heard), "thumbs": {}}
@@ -127,12 +129,6 @@ def _gain(trial: Trial, form: Form) -> Record:
 def _thumbs(trial: Trial, form: Form) -> list[Rated]:
     given = _gain(trial, form)["thumbs"][:COMPARED]
     return [Rated(each["prompt"], each["answer"], each["ended"], each["up"]) for each in given]
-
-
-def _seconds(trial: Trial, form: Form) -> float:
-    """What our rounds took for those thumbs."""
-    rounds = _gain(trial, form)["rounds"]
-    return sum(each["seconds"] for each in rounds if each["metrics"].get("thumbs", 0) <= COMPARED)
 
 
 def _seed(trial: Trial) -> int:

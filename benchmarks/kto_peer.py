@@ -1,7 +1,7 @@
 """TRL's KTO on one person's thumbs, in its own environment: `build/trl/bin/python -m benchmarks.kto_peer MODEL FOLDER`.
 
-Knows TRL's trainer (Ethayarajh et al. 2024) at settings for LoRA on few examples: batches of 4, beta 0.1, one rate, as
-many epochs as the seconds allow. Reads job.json in the folder; leaves the adapter in PEFT's format and took.json there.
+Knows TRL's trainer (Ethayarajh et al. 2024) at settings for LoRA on few examples: batches of 4, beta 0.1, one rate, a
+given number of steps. Reads job.json in the folder; leaves the adapter in PEFT's format and took.json there.
 Needs nothing of the project.
 """
 
@@ -15,30 +15,19 @@ from typing import Any
 
 LEARNING_RATE = 1e-4  # TRL's own 1e-6 is for whole models
 BATCH = 4
-FOREVER = 100_000  # epochs: the clock ends it
 
 
 def main(model: str, folder: Path) -> None:
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import KTOConfig, KTOTrainer
 
     job = json.loads((folder / "job.json").read_text())
-
-    class Clock(TrainerCallback):
-        """Ends the training when the seconds are over."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            control.should_training_stop = time.perf_counter() - self.began > job["seconds"]
-
     trainer = KTOTrainer(
         model=AutoModelForCausalLM.from_pretrained(model),
         args=KTOConfig(
-            output_dir=str(folder / "checkpoints"), per_device_train_batch_size=BATCH, num_train_epochs=FOREVER,
+            output_dir=str(folder / "checkpoints"), per_device_train_batch_size=BATCH, max_steps=job["steps"],
             learning_rate=LEARNING_RATE, lr_scheduler_type="constant", save_strategy="no", report_to="none",
             logging_strategy="no", use_cpu=True, bf16=True, gradient_checkpointing=False, seed=job["seed"],
             disable_tqdm=True,
@@ -48,7 +37,6 @@ def main(model: str, folder: Path) -> None:
         peft_config=LoraConfig(
             r=job["rank"], lora_alpha=job["alpha"], target_modules=job["modules"], task_type="CAUSAL_LM"
         ),
-        callbacks=[Clock()],
     )  # fmt: skip
     began = time.perf_counter()
     trainer.train()
