@@ -98,21 +98,21 @@ def kto(trial: Trial, desk: Desk, form: Form) -> Record:
 
 def auroc_of(trial: Trial, desk: Desk, form: Form) -> Record:
     """The reward model after so many thumbs on the base's answers, on answers to other prompts. As in a round, it has
-    seen what the base's untouched draws to rated prompts are like, and to neutral ones while these are few. Each taste
-    has its own order of prompts and places of slips, one in ten of its thumbs and of those that it is asked about."""
+    seen what the base's untouched draws to rated prompts are like, and to neutral ones while these are few. Which
+    answers get a thumb, and where the slips are, one in ten of these and of the others, is each taste's own."""
     taste = USERS[trial.taste].taste
     draws = random.Random(f"{trial.taste} {trial.seed}")
-    every = [*rated_prompts(), *held_out_prompts(form)]
-    prompts = tuple(draws.sample(every, len(every)))
+    prompts = (*rated_prompts(), *held_out_prompts(form))
     drawn, read = desk.base(prompts, trial.seed * SEEDS)
+    order = draws.sample(range(len(drawn)), len(drawn))
     likes = [taste.likes(answer.text) for answer in drawn]
-    noisy = [like != slip for like, slip in zip(likes, slips(draws, 1), strict=False)]
-    rest = list(range(max(READ_THUMBS), len(drawn)))
+    noisy = {i: likes[i] != slip for i, slip in zip(order, slips(draws, 1), strict=False)}
+    rest = order[max(READ_THUMBS) :]
     truth, heard = (torch.tensor([float(side[i]) for i in rest]) for side in (likes, noisy))
     scores = torch.tensor([taste.score(drawn[i].text) for i in rest])
     record: Record = {"oracle": auroc(scores, heard), "thumbs": {}}
     for count in READ_THUMBS:
-        thumbs = [Rated(prompts[i], drawn[i].text, drawn[i].ended, noisy[i]) for i in range(count)]
+        thumbs = [Rated(prompts[i], drawn[i].text, drawn[i].ended, noisy[i]) for i in order[:count]]
         usual = desk.usual(thumbs, trial.seed * SEEDS + FAR)
         said = desk.taste(thumbs, usual).climbed.preference(read.rows(rest))
         record["thumbs"][count] = {"noise-free": auroc(said, truth), "noisy": auroc(said, heard)}
