@@ -3,10 +3,11 @@
 Knows what each is given: the same thumbs, the same held-out prompts with the same seeds, the same length of answers.
 Does not know how they are compared (findings.py).
 
-    prompted    the base model is told of the thumbs, in two ways of which the better one counts: all of them, each
-                answer cut to its beginning, or the newest few in full
+    prompted    the base model is told of the thumbs, in four ways of which the best one counts: all of them, each
+                answer cut to its beginning; the newest few in full; or the newest few that are liked as earlier turns,
+                with chat's repetition penalty, which sees them too, or without it
     best-of-4   four answers of the base model, of which our own reward model picks one: four answers' cost
-    kto         TRL's KTO on the same thumbs, for as many steps as fit into our rounds' seconds (kto_peer.py)
+    kto         TRL's KTO on the same thumbs, for as many steps as our rounds' seconds allow in the mean (kto_peer.py)
     auroc       what the reward model says of answers that nobody rated, against what the taste says of them
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks import trl_setup, workload
-from benchmarks.offline import Desk, Rated
+from benchmarks.offline import Conversation, Desk, Rated
 from benchmarks.tastes import USERS
 from benchmarks.teacher import EXAM_SEEDS, SEEDS, mark, slips
 from benchmarks.trials import COMPARED, FOLDER, Form, Trial, held_out_prompts, rated_prompts
@@ -33,9 +34,7 @@ Record = dict[str, Any]
 CHOICES = 4
 BEGINNING, FEW = 40, 4  # words of each answer; the newest of either kind
 READ_THUMBS = (10, 40)
-KTO_STEPS = (
-    64  # so many fit into the longest of our rounds while both ran at one pace; a clock would measure the day
-)
+KTO_STEPS = 64  # what our rounds' seconds allow in the mean; a clock would measure the pace of the day
 FAR = 1_000_000  # between the seeds of an answer's other choices
 
 
@@ -51,15 +50,17 @@ def run(trial: Trial, desk: Desk, form: Form) -> Record:
 def prompted(trial: Trial, desk: Desk, form: Form) -> Record:
     """See the module."""
     thumbs = _thumbs(trial, form)
-    told = {
-        "all, shortened": _told([(t, BEGINNING) for t in thumbs]),
-        "newest, in full": _told(_newest(thumbs)),
+    all_of_them = [_told([(t, BEGINNING) for t in thumbs])]
+    told: dict[str, tuple[Conversation, float | None]] = {
+        "all, shortened": (all_of_them, None),
+        "newest, in full": ([_told(_newest(thumbs))], None),
+        "liked, as turns": (_turns(thumbs), None),
+        "liked, as turns, no penalty": (_turns(thumbs), 1.0),
     }
-    asked = held_out_prompts(form)
-    answers = {
-        variant: desk.answers([[words, {"role": "user", "content": line}] for line in asked], _seed(trial))
-        for variant, words in told.items()
-    }
+    answers = {}
+    for variant, (before, penalty) in told.items():
+        asked = [[*before, {"role": "user", "content": line}] for line in held_out_prompts(form)]
+        answers[variant] = desk.answers(asked, _seed(trial), penalty=penalty)
     return {"exams": {variant: _marked(trial, form, drawn) for variant, drawn in answers.items()}}
 
 
@@ -143,6 +144,13 @@ def _newest(thumbs: Sequence[Rated]) -> list[tuple[Rated, int]]:
     """The last few of either kind, in their order, uncut."""
     kept = [each for kind in (True, False) for each in [t for t in thumbs if t.up is kind][-FEW:]]
     return [(each, len(each.answer)) for each in thumbs if each in kept]
+
+
+def _turns(thumbs: Sequence[Rated]) -> Conversation:
+    """The last few that are liked, as if they had been said before."""
+    liked = [each for each in thumbs if each.up][-FEW:]
+    both = [(("user", each.prompt), ("assistant", each.answer)) for each in liked]
+    return [{"role": role, "content": said} for turn in both for role, said in turn]
 
 
 def _told(thumbs: Sequence[tuple[Rated, int]]) -> dict[str, str]:

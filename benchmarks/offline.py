@@ -44,12 +44,20 @@ class Desk:
         self.base = cache(self._base)
 
     def answers(
-        self, prompts: Sequence[str | Conversation], first_seed: int, adapter: Adapter | None = None
+        self,
+        prompts: Sequence[str | Conversation],
+        first_seed: int,
+        adapter: Adapter | None = None,
+        penalty: float | None = None,
     ) -> list[Rollout]:
-        """An answer to each prompt, the i-th with `first_seed` + i; of the base model where there is no adapter."""
+        """An answer to each prompt, the i-th with `first_seed` + i; of the base model where there is no adapter.
+        `penalty`: for repetition, in the place of chat's."""
         most = self.model.context  # a baseline is told of its thumbs in the prompt, at length
         asked = [Prompt(_conversation(prompt), self.config.answer_tokens, most) for prompt in prompts]
-        return self._sampler.sample(asked, adapter, dataclasses.replace(self.config.chat, seed=first_seed))
+        chat = dataclasses.replace(self.config.chat, seed=first_seed)
+        if penalty is not None:
+            chat = dataclasses.replace(chat, repetition_penalty=penalty)
+        return self._sampler.sample(asked, adapter, chat)
 
     def read(self, rollouts: Sequence[Rollout]) -> Answers:
         """Their features."""

@@ -102,7 +102,7 @@ LEARNING = (
            "40 thumbs, noisy", "against noisy thumbs"),
     Target("prompted", "ahead, low end", "gain at 32 thumbs beyond theirs, low end of 95 %",
            "the same thumbs put into the prompt", ">", 0, "", "its gain", "its gain"),
-    Target("kto", "ahead, low end", "the same", "TRL's KTO on the same thumbs, in no fewer seconds", ">", 0, "",
+    Target("kto", "ahead, low end", "the same", "TRL's KTO on the same thumbs and, in the mean, seconds", ">", 0, "",
            "its gain", "its gain"),
     Target("best-of-4", "ahead", "gain at 32 thumbs beyond theirs, at a quarter of the answers' cost",
            "best of 4 by our own reward model", "≥", 0, "", "its gain", "its gain"),

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from benchmarks import experiments, findings, learning, learning_report, outcomes, trials
-from benchmarks.baselines import Missing, _newest, _told
+from benchmarks.baselines import Missing, _newest, _told, _turns
 from benchmarks.capability import QUESTIONS, right
 from benchmarks.findings import Found
 from benchmarks.offline import Rated
@@ -355,6 +355,11 @@ def test_the_thumbs_in_a_prompt():
     assert words.count("Question:") == 12 and words.count("gave this answer a thumb up.") == 6
     assert "Answer: one two\n" in words
     assert [each.prompt for each, _ in _newest(thumbs)] == [f"Q{n}?" for n in range(4, 12)]
+    turns = _turns(thumbs)
+    liked = [each for each in thumbs if each.up][-4:]
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 4
+    assert [turn["content"] for turn in turns[::2]] == [each.prompt for each in liked]
+    assert [turn["content"] for turn in turns[1::2]] == [each.answer for each in liked]
 
 
 def test_small_questions_know_their_answers():
