@@ -163,13 +163,14 @@ class UserFolder:
 
     def prune(self, head: Head, keep: int) -> None:
         """Deletes the oldest beyond `keep` that can answer and `keep` that are held: refused candidates in a row do
-        not cost the user what could be rolled back to. Never the active one, and the one before it last of all."""
+        not cost the user what could be rolled back to. Never the active one, nor the one before it."""
         versions = self.records(head)
         kept = [v.version for v in versions if v.state == "kept"]
-        kept.sort(key=lambda number: number != head.previous)  # the rest stays in order, newest first
+        kept.sort(key=lambda number: number != head.previous)  # counts first; the rest in order, newest first
         held = [v.version for v in versions if v.state == "held"]
         for number in kept[keep - bool(head.active) :] + held[keep:]:
-            self.discard(number)
+            if number != head.previous:
+                self.discard(number)
 
     def clear_aside(self) -> None:
         """Deletes all that was set aside."""

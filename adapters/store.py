@@ -172,7 +172,7 @@ class AdapterStore:
     def publish(self, uid: str, candidate: Candidate, epoch: int, retire: Stands | None = None) -> int:
         """Stores the candidate and returns its number; active if its gate passed, else held.
 
-        `epoch`: as read when the round (or import) began; it rises here too, so of two that began alike one
+        `epoch`: as read when the round began; it rises here too, so of two that began alike one
         publishes. `retire`: whether a rating stands; a version that becomes active retires, in the same replace,
         all that are shaped by one that does not. Raises `Overtaken` (also for a user since deleted), `BadAdapter`,
         `UnknownVersion` (the parent), `StoreFull`; then nothing has changed.
@@ -202,7 +202,12 @@ class AdapterStore:
         with self._changing(uid) as (user, head):
             if head.epoch != epoch or head.previous is None:
                 raise Overtaken("something newer has happened to this adapter")
-            return user.heal(user.write_head(head.fallen_back(why, int(time.time()))))
+            at = int(time.time())
+            back = user.heal(user.write_head(head.fallen_back(why, at)))
+            if back.active != head.previous:  # which was damaged: the record names what answers
+                told = dataclasses.replace(back.rolled_back[-1], to=back.active)
+                back = user.write_head(dataclasses.replace(back, rolled_back=(*back.rolled_back[:-1], told)))
+            return back
 
     def reset(self, uid: str) -> None:
         """Version 0, the base model, is active; the others stay kept."""

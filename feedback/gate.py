@@ -21,6 +21,7 @@ LESS = 0.7  # of a way that led too far: some half of its KL
 POINTS = "points above the base, lower bound"  # how the names of the checks of lost points end
 FAR = "KL to the base model"  # how the names of the checks of the distance to it begin
 SURELY = 0.95  # of a way that would just be near enough, for it is measured on other answers
+ROUNDING = 1e-4  # nats an answer that may seem to lie between the base model and what answers as it does
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,9 @@ def soundness(
     nats an answer, and `kl_token` a token, to the base model; `entropy_share`: its entropy a token over the base's;
     `share`: what it may spend of the lifetime's KL."""
     cut_off = lower_bound(answers.cut_off - base.cut_off, config.confidence, generator)
+    near = math.isfinite(kl_base) and kl_base <= max(ROUNDING, share * config.lifetime_kl)
     return [
-        _below(f"{FAR}, nats an answer", kl_base, share * config.lifetime_kl),
+        Check(f"{FAR}, nats an answer", kl_base, share * config.lifetime_kl, near),
         _below(f"{FAR}, nats a token", kl_token, config.token_kl),
         _below("empty answers, share", answers.empty, base.empty + config.empty_rise),
         _below("repeated 4-grams, share", answers.repetition, base.repetition + config.repetition_rise),

@@ -174,11 +174,13 @@ class RewardModel:
 
     def beliefs(self) -> list[tuple[str, float, float]]:
         """Of each style feature: its name, log-odds a standard deviation, the probability that their sign is right.
-        Somebody of the crowd to whom it is all the same is of either opinion by half."""
+        Somebody of the crowd to whom it is all the same is of either opinion by half, and so are thumbs that follow
+        nothing."""
         believed, leans = self.believed, self.company.leans
         std = believed.covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
         by_kinds = believed.share @ torch.special.ndtr(believed.mean / std)
-        above = by_kinds + believed.people @ ((leans.sign() + 1) / 2)
+        follows = by_kinds + believed.people @ ((leans.sign() + 1) / 2)
+        above = (1 - believed.aimless) * follows + believed.aimless / 2
         weights = believed.share @ believed.mean + believed.people @ leans
         rows = zip(FEATURES, weights.tolist(), above.tolist(), strict=False)
         return [(feature.name, weight, p if weight > 0 else 1 - p) for feature, weight, p in rows]

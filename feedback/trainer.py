@@ -105,13 +105,18 @@ def run_round(
     candidate = practise(round, learner, parent, taste.climbed, base_read, first)
 
     round.begin("judging the candidate")
-    candidate, verdict = as_far_as_it_may(
-        round,
-        candidate,
-        begun,
-        judged=partial(judge, round, taste.judge, rivals),
-        measured=lambda part: measure(round, learner, part, parent, taste.climbed, base_read),
-    )
+    judged = partial(judge, round, taste.judge, rivals)
+
+    def measured(part: Adapter) -> None:
+        measure(round, learner, part, parent, taste.climbed, base_read)
+
+    candidate, verdict = as_far_as_it_may(round, candidate, begun, judged, measured)
+    if (
+        round.metrics["stepped_back"] and not verdict.passed
+    ):  # then at least what was outgrown does not answer on
+        candidate = candidate.silent()
+        measured(candidate)
+        verdict = gate.Verdict([*judged(candidate, None).checks, *probed(round, candidate)])
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from adapters.errors import Overtaken
+from adapters.lineage import shaped_by_fallen
 from adapters.store import AdapterStore, Candidate, Version
 from feedback.claims import Claim, Claims
 from feedback.connection import Store, StoreFull, StoreUnavailable
@@ -109,7 +110,7 @@ class Attempt:
         if made is None:
             task = Task(uid, [self._example(each) for each in standing], start, seed)
             made = self._publish(self._learn(learn, task, self.round))
-        if start != head.active and not made.gate["passed"]:
+        if not made.gate["passed"]:
             self._patiently(lambda: go_back(self._store, ratings, uid))
         self._note(made, self.round)
         return made
@@ -220,13 +221,13 @@ def example(message: Message, feedback: Feedback) -> Example:
 
 
 def go_back(store: AdapterStore, ratings: Ratings, uid: str) -> None:
-    """No version answers that a rating shaped which no longer stands: for when nothing is going to replace it.
+    """No version is left that a rating shaped which no longer stands: for when nothing is going to replace it.
 
     While a round learns from a changed rating, the version that was made with it before answers on. If the gate holds
     what the round made, or it fails for good, that time is over: the version that the round began from answers.
     """
     stands = ratings.stands(uid)
-    if store.start_of_round(uid, stands) != store.head(uid).active:
+    if shaped_by_fallen(store.versions(uid), stands):
         store.retire(uid, stands)
 
 

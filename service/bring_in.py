@@ -29,7 +29,7 @@ from adapters.store import Candidate
 from feedback.gate import GateConfig, Verdict, harmless, soundness
 from feedback.harm import choice_of
 from feedback.ppo import per_token_kl
-from service.learning import overtake
+from service.learning import overtaking
 from service.parts import Parts
 from service.trial import Tried, conduct, tried
 
@@ -55,9 +55,9 @@ async def bring_in(parts: Parts, uid: str, archive: bytes) -> int:
 
 
 def _publish(parts: Parts, uid: str, candidate: Candidate) -> int:
-    number = parts.store.publish(uid, candidate, parts.store.head(uid).epoch)
-    overtake(parts, uid)
-    return number
+    """Over whatever has happened to the adapter while it was tried: of what a person asks for, the latest counts."""
+    with overtaking(parts, uid):
+        return parts.store.publish(uid, candidate, parts.store.head(uid).epoch)
 
 
 async def _examine(parts: Parts, uid: str, adapter: Adapter) -> tuple[Verdict, dict[str, Any]]:

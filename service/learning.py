@@ -70,12 +70,9 @@ def finish_withdrawals(parts: Parts) -> None:
 
 
 def rollback(parts: Parts, uid: str, version: int) -> None:
-    """A kept version is active from the next answer on; a running round ends.
-
-    What a changed rating shaped answers only until a round has replaced it: then that round is asked for anew.
-    """
-    parts.store.rollback(uid, version)
-    overtake(parts, uid)
+    """A kept version is active from the next answer on; a running round ends, and begins anew from that version."""
+    with overtaking(parts, uid):
+        parts.store.rollback(uid, version)
 
 
 def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
@@ -87,14 +84,19 @@ def reset(parts: Parts, uid: str, forget_feedback: bool) -> None:
     rollback(parts, uid, 0)
 
 
-def overtake(parts: Parts, uid: str) -> None:
-    """A running round ends, for the adapter is not what it began with. Where that round was to replace a version that a
-    changed rating shaped, and that one still answers, it is asked for anew."""
-    active = parts.store.head(uid).active
-    if active == 0 or clean(parts.store.version(uid, active), parts.ratings.stands(uid)):
-        parts.rounds.overtake(uid)
-    else:
-        learn_again(parts, uid)
+@contextmanager
+def overtaking(parts: Parts, uid: str) -> Iterator[None]:
+    """In the block the adapter becomes another than a running round began with. That round ends and is asked for anew,
+    for what it was to learn is not learnt: nobody else would ask where all of it had been learnt before, by versions
+    that a withdrawal has ended. So is one that replaces what a changed rating shaped, where that answers."""
+    begun = parts.rounds.current(uid)
+    yield
+    with finished_later(parts, uid):
+        parts.rounds.overtake(uid)  # unless its trainer has noticed already
+        ended = begun is not None and parts.rounds.get(uid, begun.id).reason == "overtaken"
+        active = parts.store.head(uid).active
+        if ended or (active and not clean(parts.store.version(uid, active), parts.ratings.stands(uid))):
+            learn_again(parts, uid)
 
 
 def learn_again(parts: Parts, uid: str) -> None:

@@ -121,6 +121,7 @@ def test_if_the_version_before_is_damaged_another_one_answers(store, root):
     damage(root, 2)
     fall_back(store)
     assert store.head(UID).active == 1 and number_in(store.load(UID, 1)) == 1
+    assert store.version(UID, 3).rolled_back.to == 1, "what is told is what answers"
 
 
 def test_who_asks_for_it_gets_it_and_it_is_not_watched(store):
@@ -165,6 +166,17 @@ def test_the_version_before_is_pruned_last(root):
     assert states(store) == {3: "active", 1: "kept"}
     fall_back(store)
     assert store.head(UID).active == 1
+
+
+def test_the_version_before_is_there_to_go_back_to_however_few_are_kept(root):
+    store = AdapterStore(root, BASE, keep=1)
+    store.create(UID)
+    for number in (1, 2, 3):
+        publish(store, number)
+    assert states(store) == {3: "active", 2: "kept"}
+    fall_back(store)
+    left = store.version(UID, 3).rolled_back
+    assert store.head(UID).active == 2 and left is not None and left.to == 2
 
 
 def test_a_head_from_before_the_watch_is_read_and_watches_nothing(store, root):

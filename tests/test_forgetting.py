@@ -193,6 +193,20 @@ def test_a_changed_rating_whose_replacement_the_gate_holds_is_out_of_what_answer
     assert_made_without(taught, 1, (changed, 1))
 
 
+def test_what_a_changed_rating_shaped_is_gone_too_where_it_does_not_answer(taught):
+    """A version that was held, and one that was rolled back from, while the gate holds what is learnt anew."""
+    taught.verdict = HELD
+    third = taught.rate(*["up", "down"] * 4)
+    assert taught.work() == 2
+    taught.store.rollback(UID, 1)
+    for id in (taught.second[0], third[0]):
+        taught.records.ratings.put(UID, id, "down")
+    assert taught.work() == 1
+    assert states(taught.store) == {4: "held", 3: "retired", 2: "retired", 1: "active"}
+    for id in (taught.second[0], third[0]):
+        assert_made_without(taught, 1, (id, 1))
+
+
 def test_a_changed_rating_whose_round_fails_for_good_is_out_of_what_answers_all_the_same(taught):
     def fail(*_):
         raise ZeroDivisionError

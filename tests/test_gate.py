@@ -96,6 +96,12 @@ def test_a_taste_that_is_not_certain_may_not_go_far():
     assert not verdict(certainty=math.nan).passed
 
 
+def test_what_answers_as_the_base_model_does_is_near_enough_for_any_taste():
+    """In bfloat16 the same answers are some 1e-8 nats apart, by rounding alone."""
+    assert verdict(certainty=0.4, kl_base=4.8e-9).passed
+    assert failed(verdict(certainty=0.4, kl_base=1e-3)) == ["KL to the base model, nats an answer"]
+
+
 def test_of_a_way_that_went_too_far_as_much_is_left_as_its_worst_check_allows():
     far = {"kl_base": 4 * CONFIG.lifetime_kl}
     assert verdict(**far).near_enough == pytest.approx(SURELY / 2), "KL grows with the square of the way"

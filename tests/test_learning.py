@@ -1,6 +1,7 @@
 """A change of mind on a real server and a real store, with trainers that come at the worst moment."""
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -139,7 +140,9 @@ def test_a_rollback_does_not_lose_the_round_that_replaces_what_a_changed_rating_
     parts.claims.release(claim)
     begin_round(parts, first_revision=2)
     learning.reset(parts, UID, forget_feedback=False)
-    assert parts.rounds.current(UID) is None, "the base model answers: there is nothing to replace"
+    assert parts.rounds.current(UID).state == "waiting", "what it was to learn teaches from the base model on"
+    learning.reset(parts, UID, forget_feedback=True)
+    assert parts.rounds.current(UID) is None
 
 
 def test_an_import_that_is_held_does_not_lose_it_either(parts, redis):
@@ -147,6 +150,59 @@ def test_an_import_that_is_held_does_not_lose_it_either(parts, redis):
     assert bring_in._publish(parts, UID, candidate(gate=HELD, parent=None)) == 2
     assert parts.store.head(UID).active == 1
     assert parts.rounds.get(UID, round.id).reason == "overtaken"
+    assert parts.rounds.current(UID).state == "waiting"
+
+
+@pytest.mark.parametrize("by_itself", [False, True])  # whether its trainer notices first
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: bring_in._publish(parts, UID, candidate(gate=HELD, parent=None)),
+        lambda parts: bring_in._publish(parts, UID, candidate(parent=None)),
+        lambda parts: learning.rollback(parts, UID, 0),
+        lambda parts: learning.reset(parts, UID, forget_feedback=False),
+    ],
+)
+def test_the_round_that_a_withdrawal_asked_for_is_not_lost(parts, monkeypatch, change, by_itself):
+    """All that it is to learn was learnt before, so no new thumb would ask for it."""
+    learning.withdraw(parts, UID, parts.ids[0])
+    claim = parts.claims.take("one", Rules(), lease=60)
+    round = parts.rounds.start(claim, [(id, 1) for id in parts.ids[1:]])
+    if by_itself:
+
+        def noticed(uid):
+            with suppress(RoundOvertaken):  # since the first time
+                parts.rounds.end(claim, round.id, "failed", reason="overtaken")
+            return False
+
+        monkeypatch.setattr(parts.rounds, "overtake", noticed)
+        change(parts)
+        monkeypatch.undo()
+    else:
+        change(parts)
+    assert parts.rounds.get(UID, round.id).reason == "overtaken"
+    following = parts.rounds.current(UID)
+    assert following.state == "waiting" and following.id != round.id
+
+
+def test_without_a_round_a_rollback_asks_for_none(parts):
+    learning.rollback(parts, UID, 0)
+    assert parts.rounds.current(UID) is None
+
+
+def test_a_rollback_cut_short_by_redis_is_finished_later(parts, monkeypatch):
+    learning.withdraw(parts, UID, parts.ids[0])
+    parts.rounds.start(parts.claims.take("one", Rules(), lease=60), [(id, 1) for id in parts.ids[1:]])
+
+    def fail(uid):
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.rounds, "overtake", fail)
+        with pytest.raises(StoreUnavailable):
+            learning.rollback(parts, UID, 0)
+    assert parts.half_withdrawn == {UID}
+    learning.finish_withdrawals(parts)
     assert parts.rounds.current(UID).state == "waiting"
 
 

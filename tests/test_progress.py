@@ -50,6 +50,8 @@ def test_what_it_takes_a_person_to_like_is_what_its_reward_model_weighs(user, tr
     mean = share @ means + people @ leans
     above = share @ torch.special.ndtr(means / variances.diagonal(dim1=1, dim2=2).sqrt())
     above += people @ ((leans > 0).float() + (leans == 0).float() / 2)
+    aimless = kept["reward.aimless"]  # the probability that the thumbs follow nothing
+    above = (1 - aimless) * above + aimless / 2
     sure = {
         feature.name: float(p if weight > 0 else 1 - p)
         for feature, weight, p in zip(FEATURES, mean, above, strict=False)

@@ -267,6 +267,9 @@ def test_beliefs_name_what_is_liked():
     strongest = max(model.beliefs(), key=lambda belief: belief[1])
     assert strongest[0] == FEATURES[4].name
     assert strongest[2] > 0.98
+    guessed = replace(model, believed=replace(model.believed, aimless=0.9))
+    (sure,) = (belief[2] for belief in guessed.beliefs() if belief[0] == strongest[0])
+    assert sure < 0.6, "of thumbs that most likely follow nothing nobody can be sure"
 
 
 def test_a_scale_of_few_answers_is_finite():

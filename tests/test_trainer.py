@@ -12,11 +12,13 @@ from adapters.policy import Sequences, score_base
 from adapters.sampling import Sampling
 from adapters.store import AdapterStore, Base
 from benchmarks.poison import taught
+from feedback import trainer
 from feedback.credit import credit, critic_inputs
 from feedback.gate import SURELY, Conduct, GateConfig, stake
 from feedback.harm import Harm
 from feedback.learner import Learner
 from feedback.ppo import KLController, PPOConfig
+from feedback.practice import measure
 from feedback.rollouts import Prompt, Sampler, features, rated
 from feedback.round import Example, Round, RoundConfig, split_prompts
 from feedback.taste import read_taste
@@ -336,6 +338,24 @@ def test_after_a_turn_of_the_taste_a_round_steps_back_to_the_base_model(model, s
         assert max(kl[1:]) > 1e-6, "and learns from there, however much of that the gate leaves"
         assert made.parent == 1
         assert (made.metrics["reward_before"] < -0.5) is back, "the rival is the version, not the base"
+
+
+def test_what_was_outgrown_does_not_answer_on_whatever_comes_of_the_way_from_there(
+    model, store, welcome, monkeypatch
+):
+    """A candidate as little liked as the version was: then the base model's answers, which would be liked better."""
+    publish(store, learn(model, store), welcome)
+
+    def learns_nothing_new(round, learner, parent, climbed, base_read, first):
+        candidate = store.load(UID, 1)
+        measure(round, learner, candidate, parent, climbed, base_read)
+        return candidate
+
+    monkeypatch.setattr(trainer, "practise", learns_nothing_new)
+    made = learn(model, store, start=1, seed=8, given=turned())
+    assert made.metrics["stepped_back"] and made.metrics["kl"] < 1e-6
+    assert made.gate["passed"], [check for check in made.gate["checks"] if not check["passed"]]
+    assert all(not b.any() for _, b in made.adapter.weights.values())
 
 
 def test_prompts_of_gate_and_practice_are_apart_and_the_persons_own_come_first():
