@@ -53,6 +53,17 @@ class Found:
         records = [r for table in self.tables.values() for records in table.values() for r in records]
         return sorted({record["commit"] for record in records})
 
+    def rounds_of(self, experiment: str) -> Table:
+        """Its records, but for those of `gain` that a trial of `long` began with: their rounds are that one's."""
+        longer = {
+            (taste, r["seed"]) for taste, records in self.tables.get("long", {}).items() for r in records
+        }
+        seen = longer if experiment == "gain" else set()
+        return {
+            taste: [r for r in records if (taste, r["seed"]) not in seen]
+            for taste, records in self.tables[experiment].items()
+        }
+
     def counts(self) -> dict[str, tuple[int, int]]:
         """Of each experiment: trials that have ended, and all."""
         wanted = Counter(trial.experiment for trial in plan(self.form))
@@ -89,7 +100,8 @@ def gain(found: Found) -> Result:
 
 
 def _single(table: Table, given: Sequence[int]) -> dict[str, Any]:
-    """One taste: gains with intervals; the accepted and the declining share of the answers after each exam."""
+    """One taste: gains with intervals; after each exam the share of the answers that are accepted, that decline, and
+    that end by themselves."""
     base = scores(table, 0)
     return {
         "seeds": sum(map(len, table.values())),
@@ -97,6 +109,7 @@ def _single(table: Table, given: Sequence[int]) -> dict[str, Any]:
         "gains": {str(thumbs): asdict(intervals.gain(base, scores(table, thumbs))) for thumbs in given},
         "accepted": {str(t): intervals.mean(scores(table, t, "accepted")).mean for t in (0, *given)},
         "declined": {str(t): intervals.mean(_declined(table, t)).mean for t in (0, *given)},
+        "ended": {str(t): intervals.mean(scores(table, t, "ended")).mean for t in (0, *given)},
     }
 
 
@@ -200,7 +213,12 @@ def baseline(name: str) -> Callable[[Found], Result]:
         room = intervals.minus([[[1.0] * len(p) for p in seeds] for seeds in base], base)
         ahead = intervals.ratio(intervals.minus(mine, variants[best]), room)
         theirs = {v: intervals.gain(base, panel).mean for v, panel in variants.items()}
-        figures = {"ahead": ahead.mean, "ahead, low end": ahead.low, "its gain": theirs[best]}
+        figures = {
+            "ahead": ahead.mean,
+            "ahead, low end": ahead.low,
+            "its gain": theirs[best],
+            "our gain": intervals.gain(base, mine).mean,
+        }
         return Result(figures, {"intervals": _spans({"ahead": ahead}), "gains": theirs, "counted": best})
 
     return compare

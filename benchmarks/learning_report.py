@@ -7,7 +7,7 @@ docs/; the other forms' pages lie beside their records.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +19,7 @@ from benchmarks.report import row
 from benchmarks.results import Result, write
 from benchmarks.targets import LEARNING, MISS
 from benchmarks.tastes import USERS, base_utility
-from benchmarks.trials import COMPARED, FULL, OVER_HTTP, STEP, Form
+from benchmarks.trials import BASELINES, COMPARED, FULL, OVER_HTTP, STEP, Form
 from benchmarks.workload import ROOT
 
 TEMPLATE = ROOT / "benchmarks" / "learning_page.md"
@@ -50,7 +50,9 @@ def page(found: Found, results: Mapping[str, Result]) -> str:
     judged = targets.lines({name: dataclasses.asdict(each) for name, each in results.items()}, LEARNING)
     counts = found.counts()
     ended, wanted = (sum(each[side] for each in counts.values()) for side in (0, 1))
-    ended_rounds = {name: outcomes.outcomes(found.tables[name]) for name in OVER_HTTP if name in found.tables}
+    ended_rounds = {
+        name: outcomes.outcomes(found.rounds_of(name)) for name in OVER_HTTP if name in found.tables
+    }
     return TEMPLATE.read_text(encoding="utf-8").format(
         form=form.name,
         tokens=form.tokens,
@@ -82,7 +84,8 @@ def _partly(counts: Mapping[str, tuple[int, int]]) -> str:
 
 
 def failures(found: Found, results: Mapping[str, Result]) -> str:
-    """What went wrong, in lines: runs, what is least understood, and the taste that gained least with its answers."""
+    """What went wrong, in lines: runs, what is least understood, what the baselines gain, and answers of the
+    tastes that gained least and most."""
     lines = []
     if collapsed := results["long"].raw.get("collapsed"):
         lines.append(f"- Collapsed: {collapsed}.")
@@ -97,7 +100,7 @@ def failures(found: Found, results: Mapping[str, Result]) -> str:
         lines.append(_against_noise(results["auroc"].figures))
     for name, result in results.items():
         lines += [f"- {name}: {why}." for why in result.left_out.values()]
-    return "\n".join([*lines, *_least(found, results["gain"])])
+    return "\n".join([*lines, *_beside(found, results), *_extremes(found, results["gain"])])
 
 
 def _by_understanding(read: Mapping[str, float], gain: Result) -> list[str]:
@@ -128,20 +131,51 @@ def _against_noise(figures: Mapping[str, float]) -> str:
     )
 
 
-def _least(found: Found, gain: Result) -> list[str]:
-    """The taste that gained least: its held-out prompt that lost most, before and after."""
+def _beside(found: Found, results: Mapping[str, Result]) -> list[str]:
+    """What each baseline gains, in each of its ways, and ours on the trials that both have."""
+    lines = []
+    for name in BASELINES:
+        result = results[name]
+        if result.figures:
+            ways = ", ".join(f"{way} {mean:.2f}" for way, mean in result.raw["gains"].items())
+            ours = f"ours {result.figures['our gain']:.2f}"
+            lines.append(
+                f"- `{name}`, gain at {COMPARED} thumbs on {found.counts()[name][0]} trials: {ways}; {ours}."
+            )
+    return lines
+
+
+def _extremes(found: Found, gain: Result) -> list[str]:
+    """Answers of the taste that gained least, where it lost most, and of the one that gained most, where its score is
+    in the middle: a score says little of what an answer is like."""
     single: Mapping[str, Any] = gain.raw.get("tastes", {})
     if not single:
         return []
-    name = min(single, key=lambda taste: single[taste]["gains"][str(COMPARED)]["mean"])
+
+    def lost_most(pairs: list[Any]) -> Any:
+        return min(pairs, key=lambda pair: pair[1]["score"] - pair[0]["score"])
+
+    def in_the_middle(pairs: list[Any]) -> Any:
+        return sorted(pairs, key=lambda pair: pair[1]["score"])[len(pairs) // 2]
+
+    order = sorted(single, key=lambda taste: single[taste]["gains"][str(COMPARED)]["mean"])
+    return [
+        *_before_and_after(found, order[0], "least", "this one lost most", lost_most),
+        *_before_and_after(found, order[-1], "most", "this one's score is in the middle", in_the_middle),
+    ]
+
+
+def _before_and_after(
+    found: Found, name: str, which: str, how: str, pick: Callable[[list[Any]], Any]
+) -> list[str]:
+    """One prompt's answers of the taste with the least gain, or the most."""
     exams = found.tables["gain"][name][0]["exams"]
-    told = f"The least gain at {COMPARED} thumbs was that of `{name}`"
+    told = f"The {which} gain at {COMPARED} thumbs was that of `{name}`"
     if exams["0"] == exams[str(COMPARED)]:
         return ["", f"{told}: it still answered as the base model does, word by word."]
-    pairs: Sequence[Any] = list(zip(exams["0"], exams[str(COMPARED)], strict=True))
-    before, after = min(pairs, key=lambda pair: pair[1]["score"] - pair[0]["score"])
-    out = ["", f"{told}; of its prompts, this one lost most:", ""]
-    for when, each in (("before", before), ("after", after)):
+    out = ["", f"{told}; of its prompts, {how}:", ""]
+    pair = pick(list(zip(exams["0"], exams[str(COMPARED)], strict=True)))
+    for when, each in zip(("before", "after"), pair, strict=True):
         text = " ".join(each["answer"].split())
         shown = text if len(text) <= SHOWN else text[:SHOWN] + "…"
         out += [f"> *{each['prompt']}* {when}, {each['score']:.2f}: {shown}", ""]
@@ -154,13 +188,13 @@ def _user(name: str, gain: Result) -> str:
     cells = [f"{name}: {user.taste.wish}", user.kind, f"{base['utility']:.2f}", f"{base['accepted']:.0%}"]
     single = gain.raw.get("tastes", {}).get(name)
     if single is None:
-        return f"| {' | '.join([*cells, *['–'] * 5])} |"
+        return f"| {' | '.join([*cells, *['–'] * 6])} |"
     gains = single["gains"]
     cells += [
         _gain(gains.get(str(n)), single["seeds"], whole=n == COMPARED)
         for n in range(STEP, FULL.thumbs["gain"] + 1, STEP)
     ]
-    for share in ("accepted", "declined"):
+    for share in ("accepted", "declined", "ended"):
         before, *_, after = single[share].values()
         cells.append(f"{before:.0%} → {after:.0%}")
     return f"| {' | '.join(cells)} |"

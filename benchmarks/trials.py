@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Trial:
 def _beginning(longer: dict[str, Any], thumbs: int) -> dict[str, Any]:
     """What a trial was after so many thumbs."""
     exams = {given: exam for given, exam in longer["exams"].items() if int(given) <= thumbs}
-    rounds = [each for each in longer["rounds"] if each["metrics"].get("thumbs", 0) <= thumbs]
+    rounds = list(takewhile(lambda each: each["metrics"].get("thumbs", 0) <= thumbs, longer["rounds"]))
     return {**longer, "exams": exams, "thumbs": longer["thumbs"][:thumbs], "rounds": rounds}
 
 
