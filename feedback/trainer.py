@@ -111,9 +111,8 @@ def run_round(
         measure(round, learner, part, parent, taste.climbed, base_read)
 
     candidate, verdict = as_far_as_it_may(round, candidate, begun, judged, measured)
-    if (
-        round.metrics["stepped_back"] and not verdict.passed
-    ):  # then at least what was outgrown does not answer on
+    if round.metrics["stepped_back"] and not verdict.passed:
+        # What was outgrown is liked less than the base's answers: it does not answer on, whatever came of the way.
         candidate = candidate.silent()
         measured(candidate)
         verdict = gate.Verdict([*judged(candidate, None).checks, *probed(round, candidate)])
