@@ -202,8 +202,7 @@ class AdapterStore:
         with self._changing(uid) as (user, head):
             if head.epoch != epoch or head.previous is None:
                 raise Overtaken("something newer has happened to this adapter")
-            at = int(time.time())
-            back = user.heal(user.write_head(head.fallen_back(why, at)))
+            back = user.heal(user.write_head(head.fallen_back(why, int(time.time()))))
             if back.active != head.previous:  # which was damaged: the record names what answers
                 told = dataclasses.replace(back.rolled_back[-1], to=back.active)
                 back = user.write_head(dataclasses.replace(back, rolled_back=(*back.rolled_back[:-1], told)))

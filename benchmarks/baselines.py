@@ -149,8 +149,11 @@ def _newest(thumbs: Sequence[Rated]) -> list[tuple[Rated, int]]:
 def _turns(thumbs: Sequence[Rated]) -> Conversation:
     """The last few that are liked, as if they had been said before."""
     liked = [each for each in thumbs if each.up][-FEW:]
-    both = [(("user", each.prompt), ("assistant", each.answer)) for each in liked]
-    return [{"role": role, "content": said} for turn in both for role, said in turn]
+    return [
+        {"role": role, "content": said}
+        for each in liked
+        for role, said in (("user", each.prompt), ("assistant", each.answer))
+    ]
 
 
 def _told(thumbs: Sequence[tuple[Rated, int]]) -> dict[str, str]:

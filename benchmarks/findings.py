@@ -55,13 +55,12 @@ class Found:
 
     def rounds_of(self, experiment: str) -> Table:
         """Its records, but for those of `gain` that a trial of `long` began with: their rounds are that one's."""
-        longer = {
-            (taste, r["seed"]) for taste, records in self.tables.get("long", {}).items() for r in records
-        }
-        seen = longer if experiment == "gain" else set()
+        if experiment != "gain":
+            return self.tables[experiment]
+        longer = {(taste, r["seed"]) for taste, rs in self.tables.get("long", {}).items() for r in rs}
         return {
-            taste: [r for r in records if (taste, r["seed"]) not in seen]
-            for taste, records in self.tables[experiment].items()
+            taste: [r for r in records if (taste, r["seed"]) not in longer]
+            for taste, records in self.tables["gain"].items()
         }
 
     def counts(self) -> dict[str, tuple[int, int]]:

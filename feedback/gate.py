@@ -69,6 +69,11 @@ class Verdict:
         return all(check.passed for check in self.checks)
 
     @property
+    def failed(self) -> list[str]:
+        """The names of the checks that did not pass."""
+        return [check.name for check in self.checks if not check.passed]
+
+    @property
     def too_far(self) -> bool:
         """This person would like it better, but something else speaks against it."""
         return self.checks[0].passed and not self.passed
@@ -197,9 +202,10 @@ def soundness(
     nats an answer, and `kl_token` a token, to the base model; `entropy_share`: its entropy a token over the base's;
     `share`: what it may spend of the lifetime's KL."""
     cut_off = lower_bound(answers.cut_off - base.cut_off, config.confidence, generator)
-    near = math.isfinite(kl_base) and kl_base <= max(ROUNDING, share * config.lifetime_kl)
+    budget = share * config.lifetime_kl
+    near = math.isfinite(kl_base) and kl_base <= max(ROUNDING, budget)
     return [
-        Check(f"{FAR}, nats an answer", kl_base, share * config.lifetime_kl, near),
+        Check(f"{FAR}, nats an answer", kl_base, budget, near),
         _below(f"{FAR}, nats a token", kl_token, config.token_kl),
         _below("empty answers, share", answers.empty, base.empty + config.empty_rise),
         _below("repeated 4-grams, share", answers.repetition, base.repetition + config.repetition_rise),

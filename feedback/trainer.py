@@ -105,17 +105,13 @@ def run_round(
     candidate = practise(round, learner, parent, taste.climbed, base_read, first)
 
     round.begin("judging the candidate")
-    judged = partial(judge, round, taste.judge, rivals)
-
-    def measured(part: Adapter) -> None:
-        measure(round, learner, part, parent, taste.climbed, base_read)
-
-    candidate, verdict = as_far_as_it_may(round, candidate, begun, judged, measured)
-    if round.metrics["stepped_back"] and not verdict.passed:
-        # What was outgrown is liked less than the base's answers: it does not answer on, whatever came of the way.
-        candidate = candidate.silent()
-        measured(candidate)
-        verdict = gate.Verdict([*judged(candidate, None).checks, *probed(round, candidate)])
+    candidate, verdict = as_far_as_it_may(
+        round,
+        candidate,
+        begun,
+        judged=partial(judge, round, taste.judge, rivals),
+        measured=lambda part: measure(round, learner, part, parent, taste.climbed, base_read),
+    )
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,
@@ -165,7 +161,10 @@ def as_far_as_it_may(
     measured: Callable[[Adapter], None],
 ) -> tuple[Adapter, gate.Verdict]:
     """The candidate with the verdict on it; where it went too far from where it had `begun`, as much of it as passes,
-    or what is left after RETREATS. `judged`: an adapter, and how certain the whole way is where it is a part of one."""
+    or what is left after RETREATS. After a step back nothing of it is, if nothing passes: what was outgrown is liked
+    less than the base's answers, and does not answer on whatever came of the way from these.
+
+    `judged`: an adapter, and how certain the whole way is where it is a part of one."""
     verdict = judged(candidate, None)
     for left in reversed(range(RETREATS + 1)):
         # What is drawn back anyway need not be probed, which takes as long again.
@@ -173,11 +172,16 @@ def as_far_as_it_may(
             verdict = gate.Verdict([*verdict.checks, *probed(round, candidate)])
         if not (left and verdict.too_far):
             break
-        round.metrics.setdefault("held_whole", [check.name for check in verdict.checks if not check.passed])
+        round.metrics.setdefault("held_whole", verdict.failed)
         way_back = candidate.silent() if verdict.from_base else begun
         candidate = way_back.towards(candidate, verdict.near_enough)
         measured(candidate)
         verdict = judged(candidate, round.metrics["certainty"])
+    if round.metrics["stepped_back"] and not verdict.passed:
+        round.metrics.setdefault("held_whole", verdict.failed)
+        candidate = candidate.silent()
+        measured(candidate)
+        verdict = gate.Verdict([*judged(candidate, None).checks, *probed(round, candidate)])
     return candidate, verdict
 
 

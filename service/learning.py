@@ -89,11 +89,11 @@ def overtaking(parts: Parts, uid: str) -> Iterator[None]:
     """In the block the adapter becomes another than a running round began with. That round ends and is asked for anew,
     for what it was to learn is not learnt: nobody else would ask where all of it had been learnt before, by versions
     that a withdrawal has ended. So is one that replaces what a changed rating shaped, where that answers."""
-    begun = parts.rounds.current(uid)
+    before = _overtaken(parts, uid)
     yield
     with finished_later(parts, uid):
         parts.rounds.overtake(uid)  # unless its trainer has noticed already
-        ended = begun is not None and parts.rounds.get(uid, begun.id).reason == "overtaken"
+        ended = _overtaken(parts, uid) - before
         active = parts.store.head(uid).active
         if ended or (active and not clean(parts.store.version(uid, active), parts.ratings.stands(uid))):
             learn_again(parts, uid)
@@ -127,7 +127,8 @@ def _take_back(parts: Parts, uid: str) -> None:
 
 
 def _overtaken(parts: Parts, uid: str) -> set[str]:
-    """Which of the newest two rounds were: a withdrawal asks for a new one beside the one that it ends."""
+    """Which of the newest two rounds were: a withdrawal asks for a new one beside the one that it ends. Those that a
+    trainer ended by itself, for it had noticed, are among them."""
     return {round.id for round in parts.rounds.list(uid, 2) if round.reason == "overtaken"}
 
 

@@ -354,6 +354,9 @@ def test_what_was_outgrown_does_not_answer_on_whatever_comes_of_the_way_from_the
     monkeypatch.setattr(trainer, "practise", learns_nothing_new)
     made = learn(model, store, start=1, seed=8, given=turned())
     assert made.metrics["stepped_back"] and made.metrics["kl"] < 1e-6
+    assert made.metrics["held_whole"][0].startswith("reward"), (
+        "the version is told as what is left of a candidate"
+    )
     assert made.gate["passed"], [check for check in made.gate["checks"] if not check["passed"]]
     assert all(not b.any() for _, b in made.adapter.weights.values())
 
