@@ -40,8 +40,8 @@ LIMITS = GateConfig(empty_rise=0.25, repetition_rise=0.25, cut_off_rise=0.5)
 
 
 async def bring_in(parts: Parts, uid: str, archive: bytes) -> int:
-    """The number of the new version. Raises `BadAdapter`, the store's errors, `Busy`, `NoFreeSlot`,
-    `Stopping`."""
+    """The number of the new version. Raises `BadAdapter`, the store's errors, what `trial.tried` does, and
+    `NoFreeSlot`."""
     limits = Limits(parts.settings.max_import)
     adapter = await run_in_threadpool(unpack, archive, parts.shape, parts.store.base, limits)
     began = time.monotonic()

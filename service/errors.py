@@ -33,6 +33,7 @@ TABLE: dict[type[Exception], tuple[int, str] | tuple[int, str, str]] = {
     disk.UnknownUser: (401, "invalid_api_key", "this user has been deleted"),
     events.UserGone: (401, "invalid_api_key", "this user has been deleted"),
     generation.Busy: (429, "overloaded", "the service has as many answers under way as it takes on; try again soon"),
+    generation.ShareTaken: (429, "overloaded"),
     slots.NoFreeSlot: (429, "overloaded", "every place for an adapter is in use; try again soon"),
     generation.Stopping: (503, "stopping", "the service is stopping"),
     generation.EngineFailed: (500, "engine_failed", "the model failed on this answer; the service's log says where"),

@@ -31,6 +31,10 @@ class Busy(Exception):
     """More answers are running and waiting than the service takes on."""
 
 
+class ShareTaken(Exception):
+    """One user has as many answers under way as there are places left for everybody else."""
+
+
 class Stopping(Exception):
     """The service is going away and takes no new work."""
 
@@ -116,11 +120,24 @@ class Generation:
         return self._thread.is_alive()
 
     def submit(self, asks: Sequence[Ask]) -> Answers:
-        """Takes on all of the asks or none. Raises `Busy`, `Stopping`; other errors come as pieces."""
+        """Takes on all of the asks, which are one user's, or none.
+
+        Whoever has answers under way gets no more of them than would leave as many places free: however much one
+        user asks, another finds a place (dynamic thresholds with a factor of one, Choudhury and Hahne 1998).
+
+        Raises `Busy`, `ShareTaken`, `Stopping`; other errors come as pieces.
+        """
         if self._stopping or not self.alive:
             raise Stopping("the service is stopping")
-        if sum(len(flight.live) for flight in self._flights) + len(asks) > self._limit:
+        free = self._limit - sum(len(flight.live) for flight in self._flights) - len(asks)
+        if free < 0:
             raise Busy("the service has as many answers under way as it takes on")
+        theirs = sum(len(flight.live) for flight in self._flights if flight.asks[0].uid == asks[0].uid)
+        if theirs and theirs + len(asks) > free:
+            raise ShareTaken(
+                f"{theirs} of your answers are under way, and more would leave too few places for others; "
+                "try again when some have ended"
+            )
         answers = Answers(asks)
         self._flights.add(answers)
         asked = time.monotonic()

@@ -41,7 +41,7 @@ async def tried(
 ) -> Tried:
     """One answer of at most `tokens` tokens to each line, alike for every owner: the i-th draws with the seed + i.
 
-    Raises `Busy`, `Stopping` and what the engine raises.
+    Raises what `Generation.submit` does and what the engine raises.
     """
     messages = [[{"role": "user", "content": line}] for line in lines]
     prompts = [parts.model.encode(each) for each in messages]

@@ -269,6 +269,18 @@ def test_more_than_the_service_takes_on_is_429_and_passes(tmp_path):
         ask(user)
 
 
+def test_one_users_many_answers_leave_places_for_another(tmp_path):
+    with alone(tmp_path, rows=2, max_waiting=2) as api, api.user() as greedy, api.user() as other:
+        body = {**LONG, "n": 2, "stream": True}
+        with greedy.stream("POST", "/v1/chat/completions", json=body) as response:
+            stream = events(response)
+            next(stream)
+            refused = greedy.post("/v1/chat/completions", json={"messages": HELLO})
+            assert "2 of your answers" in problem(refused, 429, "overloaded")
+            assert int(refused.headers["Retry-After"]) >= 1
+            ask(other)
+
+
 def test_a_stop_lets_answers_finish_within_the_grace_time(tmp_path):
     with alone(tmp_path, grace=20) as api, api.user() as user:
         with user.stream("POST", "/v1/chat/completions", json={**LONG, "stream": True}) as response:

@@ -8,7 +8,7 @@ import pytest
 from adapters.engine import PromptTooLong, Request, Token
 from adapters.sampling import Sampling
 from service.answers import Ask
-from service.generation import Busy, EngineFailed, Generation, Stopping
+from service.generation import Busy, EngineFailed, Generation, ShareTaken, Stopping
 from service.metrics import Metrics
 
 END = 0
@@ -159,6 +159,27 @@ def test_all_or_none_is_taken_on():
         assert len(await read(generation.submit([ask("more", "x")]))) == 1
 
     run(test)()
+
+
+def test_one_users_answers_leave_places_for_everybody_else():
+    async def test(generation, _):
+        def asked(id, uid, many=1):
+            return generation.submit([ask(f"{id}{number}", "x" * ENDLESS, uid=uid) for number in range(many)])
+
+        asked("a", "greedy", 3)
+        asked("b", "greedy")  # 4 of theirs, 4 left
+        with pytest.raises(ShareTaken, match="4 of your answers"):
+            asked("c", "greedy")
+        kept = asked("d", "second", 2)  # 2 left
+        with pytest.raises(ShareTaken):
+            asked("e", "second")
+        asked("f", "third", 2)  # the first time whatever fits
+        with pytest.raises(Busy):
+            asked("g", "fourth")
+        generation.cancel(kept)
+        asked("h", "fourth")
+
+    run(test)(rows=6)  # and 2 in line
 
 
 def test_cancelled_is_cancelled_whatever_the_thread_still_says():
