@@ -7,7 +7,6 @@ in the chat engine, as one more owner among the rows, so that chats go on meanwh
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from importlib import resources
@@ -74,9 +73,8 @@ async def _examine(parts: Parts, uid: str, adapter: Adapter) -> tuple[Verdict, d
     lines = resources.files("feedback").joinpath("neutral_prompts.txt").read_text().splitlines()[:ANSWERS]
     await parts.generation.run(take_a_slot)
     try:
-        ours, base = await asyncio.gather(
-            *(tried(parts, uid, one, lines, TOKENS, Sampling()) for one in (owner, None))
-        )
+        # One after the other, for one user's answers have only a share of the engine's places.
+        ours, base = [await tried(parts, uid, one, lines, TOKENS, Sampling()) for one in (owner, None)]
         own_conduct = await conduct(parts, uid, owner, adapter)
     finally:
         await parts.generation.run(lambda engine: engine.slots.unpin(owner))

@@ -17,7 +17,7 @@ from benchmarks.poison import taught
 from feedback.events import RoundOvertaken
 from feedback.probes import shipped
 from tests.learnt import HELD, Trainer
-from tests.serving import ask, problem
+from tests.serving import alone, ask, problem
 
 
 @pytest.fixture
@@ -349,6 +349,11 @@ def test_a_broken_or_hostile_import_is_400_and_changes_nothing(user, good, how):
     before = user.get("/v1/adapter").json()
     assert problem(bring_in(user, HOSTILE[how](good)), 400, "bad_adapter")
     assert user.get("/v1/adapter").json() == before and state(user) == {1: "active"}
+
+
+def test_an_import_asks_for_no_more_places_than_few_have(tmp_path, good):
+    with alone(tmp_path, rows=2, max_waiting=6) as api, api.user() as user:
+        assert bring_in(user, archive(good)).json()["state"] == "active"
 
 
 def test_an_archive_past_the_limit_is_413(api, user):
