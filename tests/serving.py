@@ -114,7 +114,8 @@ def running(data, redis_url, **settings):
         process.wait()
 
 
-def wait_ready(api, seconds=60):
+def wait_ready(api, seconds=240):
+    """Converting the packaged model, once, may take a minute where the cores are shared."""
     end = time.monotonic() + seconds
     while True:
         try:
