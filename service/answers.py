@@ -36,10 +36,11 @@ class Piece:
 
 
 class Answers:
-    """The answers to one chat, on the event loop: iterate to get pieces until every one has ended."""
+    """The answers to one user's chat, on the event loop: iterate to get pieces until every one has ended."""
 
     def __init__(self, asks: Sequence[Ask]) -> None:
         self.asks = asks
+        self.uid = asks[0].uid
         self.live = set(range(len(asks)))
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self._open = len(asks)  # answers whose end has not been read

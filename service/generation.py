@@ -129,10 +129,10 @@ class Generation:
         """
         if self._stopping or not self.alive:
             raise Stopping("the service is stopping")
-        free = self._limit - sum(len(flight.live) for flight in self._flights) - len(asks)
+        free = self._limit - self._under_way() - len(asks)
         if free < 0:
             raise Busy("the service has as many answers under way as it takes on")
-        theirs = sum(len(flight.live) for flight in self._flights if flight.asks[0].uid == asks[0].uid)
+        theirs = self._under_way(asks[0].uid)
         if theirs and theirs + len(asks) > free:
             raise ShareTaken(
                 f"{theirs} of your answers are under way, and more would leave too few places for others; "
@@ -158,7 +158,7 @@ class Generation:
         """Ends every answer of this user's that has been submitted; may be called from any thread."""
 
         def cancel() -> None:
-            for answers in [each for each in self._flights if each.asks[0].uid == uid]:
+            for answers in [each for each in self._flights if each.uid == uid]:
                 self.cancel(answers)
 
         assert self._loop is not None
@@ -187,8 +187,7 @@ class Generation:
         end = time.monotonic() + grace
         while self._flights and time.monotonic() < end:
             await asyncio.sleep(0.05)
-        left = sum(len(flight.live) for flight in self._flights)
-        if left:
+        if left := self._under_way():
             log.warning("%d answers did not end within %g s and are cut off", left, grace)
         for answers in list(self._flights):
             self.cancel(answers)
@@ -198,6 +197,10 @@ class Generation:
         await self.wind_down(0)
         self._inbox.close()
         await asyncio.to_thread(self._thread.join)
+
+    def _under_way(self, uid: str | None = None) -> int:
+        """How many answers have not ended: everybody's, or one user's."""
+        return sum(len(flight.live) for flight in self._flights if uid in (None, flight.uid))
 
     def _hand_out(self, pieces: list[tuple[Answers, Piece]]) -> None:
         for answers, piece in pieces:
