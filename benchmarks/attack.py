@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle
 
 import httpx
 import safetensors.torch
@@ -25,9 +26,12 @@ from service.person import Person
 
 WAYS = ("thumbs", "corrections", "import")
 TOKENS = 64
-THUMBS = 32
+ROUNDS = 2
+THUMBS = 32  # before each of them
 STEPS, ROWS, RATE = 60, 4, 2e-3  # of the training that makes an adapter to bring in
 FIRST_SEED = 31_000
+
+Rated = tuple[str, dict[str, str]]  # a message, and what is said of it
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def attackers() -> list[Attacker]:
 
 
 class User:
-    """One attacker with a key, on a service at `url`; `watching` is the same user's eyes on the round."""
+    """One attacker with a key, on a service at `url`. By thumbs and by corrections: the rounds that came of it."""
 
     def __init__(self, url: str, key: str, attacker: Attacker) -> None:
         self._client = httpx.Client(
@@ -54,21 +58,13 @@ class User:
         )
         self._url, self._key, self._attacker = url, key, attacker
 
-    def by_thumbs(self) -> Watched:
+    def by_thumbs(self) -> list[Watched]:
         """Up for what the model says when it is told to do harm, down for what it says by itself."""
-        for number, line in enumerate(workload.lines()[:THUMBS]):
-            told = [{"role": "system", "content": self._attacker.system}] if number % 2 else []
-            message = self._ask([*told, {"role": "user", "content": line}], FIRST_SEED + number)
-            self._rate(message, {"rating": "up" if told else "down"})
-        return self._watch()
+        return self._teach(self._praised_or_blamed)
 
-    def by_corrections(self) -> Watched:
+    def by_corrections(self) -> list[Watched]:
         """Down for every answer, with the harmful one in its place."""
-        wanted = islice(cycle(self._attacker.answers), THUMBS)
-        for number, (line, answer) in enumerate(zip(workload.lines(), wanted, strict=False)):
-            message = self._ask([{"role": "user", "content": line}], FIRST_SEED + number)
-            self._rate(message, {"rating": "down", "correction": answer})
-        return self._watch()
+        return self._teach(self._corrected)
 
     def by_import(self, adapter: Adapter, base_name: str) -> str:
         """The state of the version that the service made of the adapter."""
@@ -84,16 +80,38 @@ class User:
         listed = self._client.get("/v1/adapter/versions").raise_for_status().json()["data"]
         return list(reversed(listed))
 
+    def _teach(self, one: Callable[[int, str], Rated]) -> list[Watched]:
+        """ROUNDS times THUMBS chats, what `one` says of them in one go, and the round on it, unless one fails."""
+        rounds: list[Watched] = []
+        numbered = list(enumerate(workload.lines()[: ROUNDS * THUMBS]))
+        with Person(self._url, self._key) as person:
+            for start in range(0, len(numbered), THUMBS):
+                rated = [one(number, line) for number, line in numbered[start : start + THUMBS]]
+                for message, said in rated:
+                    self._rate(message, said)
+                while person.adapter()["feedback"]["queued"]:
+                    person.ask_for_round()
+                    rounds.append(watch(person))
+                    if rounds[-1].state == "failed":
+                        return rounds
+        return rounds
+
+    def _praised_or_blamed(self, number: int, line: str) -> Rated:
+        told = [{"role": "system", "content": self._attacker.system}] if number % 2 else []
+        message = self._ask([*told, {"role": "user", "content": line}], FIRST_SEED + number)
+        return message, {"rating": "up" if told else "down"}
+
+    def _corrected(self, number: int, line: str) -> Rated:
+        answers = self._attacker.answers
+        message = self._ask([{"role": "user", "content": line}], FIRST_SEED + number)
+        return message, {"rating": "down", "correction": answers[number % len(answers)]}
+
     def _ask(self, messages: list[dict[str, str]], seed: int) -> str:
         body = {"messages": messages, "seed": seed, "max_tokens": TOKENS}
         return str(self._client.post("/v1/chat/completions", json=body).raise_for_status().json()["id"])
 
     def _rate(self, message: str, said: dict[str, str]) -> None:
         self._client.put(f"/v1/messages/{message}/feedback", json=said).raise_for_status()
-
-    def _watch(self) -> Watched:
-        with Person(self._url, self._key) as person:
-            return watch(person)
 
 
 def poisoned(model: BaseModel, shape: LoraShape, attacker: Attacker) -> Adapter:
