@@ -113,10 +113,8 @@ class Clock:
             return
         seconds = time.monotonic() - began
         self._took.setdefault(trial.experiment, []).append(seconds)
-        file = trial.file(self._form)
-        file.parent.mkdir(parents=True, exist_ok=True)
         date = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
-        write(file, {**record, "seconds": seconds, "date": date, "commit": commit()})
+        write(trial.file(self._form), {**record, "seconds": seconds, "date": date, "commit": commit()})
         print(f"{self._place()} {name}: {seconds:.0f} s; {self.left()}", flush=True)
 
     def left(self) -> str:

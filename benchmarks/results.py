@@ -34,7 +34,6 @@ class Result:
 def keep(part: str, result: Result, *, seconds: float, quick: bool) -> Path:
     """Write one part's result; its file."""
     file = BUILD / f"{part}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "part": part,
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
@@ -53,7 +52,8 @@ def kept(parts: Sequence[str]) -> dict[str, Any]:
 
 
 def write(file: Path, record: dict[str, Any]) -> None:
-    """As JSON, four digits a number being more than any of them is worth."""
+    """As JSON, four digits a number being more than any of them is worth; its folder is made where it is missing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     disk.replace(file, (json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n").encode())
 
 
