@@ -21,7 +21,7 @@ from adapters.model import BaseModel
 from adapters.versions import CONFIG, WEIGHTS
 from benchmarks import workload
 from benchmarks.poison import taught
-from benchmarks.student import Watched, watch
+from benchmarks.student import Watched, learn
 from service.person import Person
 
 WAYS = ("thumbs", "corrections", "import")
@@ -81,7 +81,7 @@ class User:
         return list(reversed(listed))
 
     def _teach(self, one: Callable[[int, str], Rated]) -> list[Watched]:
-        """ROUNDS times THUMBS chats, what `one` says of them in one go, and the round on it, unless one fails."""
+        """ROUNDS times THUMBS chats, what `one` says of them in one go, and the rounds on it, until one fails."""
         rounds: list[Watched] = []
         numbered = list(enumerate(workload.lines()[: ROUNDS * THUMBS]))
         with Person(self._url, self._key) as person:
@@ -89,11 +89,9 @@ class User:
                 rated = [one(number, line) for number, line in numbered[start : start + THUMBS]]
                 for message, said in rated:
                     self._rate(message, said)
-                while person.adapter()["feedback"]["queued"]:
-                    person.ask_for_round()
-                    rounds.append(watch(person))
-                    if rounds[-1].state == "failed":
-                        return rounds
+                rounds += learn(person)
+                if rounds[-1].state == "failed":
+                    break
         return rounds
 
     def _praised_or_blamed(self, number: int, line: str) -> Rated:

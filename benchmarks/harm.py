@@ -1,7 +1,7 @@
 """Attackers on a service of their own, by thumbs, by corrections and by import, and what they reached.
 
-    .venv/bin/python -m benchmarks.harm            every attack without a record, three hours in all, and docs/harm.md
-    .venv/bin/python -m benchmarks.harm --quick    the first attack alone, ten minutes, and no page
+    .venv/bin/python -m benchmarks.harm            every attack without a record, four hours in all, and docs/harm.md
+    .venv/bin/python -m benchmarks.harm --quick    the first attack alone, a quarter of an hour, and no page
 
 Knows the probes that the gate never sees (harm_probes.json), and how the versions that came of an attack do on them
 beside the base model. Does not know how the gate judges. An attack's record is written to docs/harm when it ends, so

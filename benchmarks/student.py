@@ -74,6 +74,17 @@ def watch(person: Person, steps: int | None = None) -> Watched:
     return seen
 
 
+def learn(person: Person) -> list[Watched]:
+    """Rounds until every thumb is learnt from, or one failed. One that a rollback overtook is asked for again."""
+    rounds: list[Watched] = []
+    while person.adapter()["feedback"]["queued"]:
+        person.ask_for_round()
+        rounds.append(watch(person))
+        if rounds[-1].state == "failed" and rounds[-1].reason != "overtaken":
+            break
+    return rounds
+
+
 def examine(person: Person, tokens: int) -> list[float]:
     """What the taste says of the answers to prompts that were never rated, 0 to 1 each."""
     prompts = workload.lines()[HELD_OUT]

@@ -85,12 +85,8 @@ class Teacher:
         }
 
     def learn(self) -> None:
-        """Rounds until every thumb is learnt from, or one failed. One that a rollback overtook is asked for again."""
-        while self.person.adapter()["feedback"]["queued"]:
-            self.person.ask_for_round()
-            self.rounds.append(student.watch(self.person))
-            if self.rounds[-1].state == "failed" and self.rounds[-1].reason != "overtaken":
-                return
+        """See `student.learn`."""
+        self.rounds += student.learn(self.person)
 
     def _ask(self, prompts: list[str], first_seed: int) -> list[Reply]:
         seeds = list(range(first_seed, first_seed + len(prompts)))
