@@ -66,8 +66,8 @@ class Cache:
         shelf = self.shelves[row.shelf]
         last = shelf.rows.pop()
         if last is not row:
-            for store in (shelf.keys, shelf.values):
-                for tensor in store.values():
+            if last.length:  # a row that has written nothing yet may lie beyond what the tensors hold
+                for tensor in (*shelf.keys.values(), *shelf.values.values()):
                     tensor[row.index, :, : last.length] = tensor[last.index, :, : last.length]
             last.index = row.index
             shelf.rows[row.index] = last
