@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 
 from adapters.errors import Overtaken, UnknownUser
+from adapters.head import Head
 from feedback.connection import StoreError as RedisError
 from feedback.events import UserGone
 from feedback.watch import verdict
@@ -49,6 +50,8 @@ def look(parts: Parts, uid: str) -> None:
     """
     head = parts.store.head(uid)
     if head.previous is None:
+        if _owes_a_round(parts, uid, head):
+            learn_again(parts, uid)
         return
     new, old = (parts.ratings.thumbs(uid, version) for version in (head.active, head.previous))
     why = verdict(new, old)
@@ -58,3 +61,11 @@ def look(parts: Parts, uid: str) -> None:
     log.warning("a version gave way to the one before it: %s", why)
     with finished_later(parts, uid):
         learn_again(parts, uid)
+
+
+def _owes_a_round(parts: Parts, uid: str, head: Head) -> bool:
+    """Whether a version gave way and no round has begun or waits since: the process was killed in between."""
+    if not head.rolled_back:
+        return False
+    gave_way, newest = head.rolled_back[-1].at, parts.rounds.list(uid, 1)
+    return not any(each.state == "waiting" or (each.started or each.created) >= gave_way for each in newest)

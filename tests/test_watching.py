@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from feedback.claims import Rules
 from feedback.connection import StoreUnavailable
 from feedback.messages import MessageLog
 from feedback.watch import Thumbs
-from service import upkeep
+from service import upkeep, watching
 from service.attempt import Records
 from service.learning import finish_withdrawals
 from service.watching import watch
@@ -275,6 +276,44 @@ def test_a_round_that_could_not_be_asked_for_is_asked_for_later(worse, monkeypat
     assert worse.store.head(UID).active == 1 and worse.rounds.current(UID) is None
     finish_withdrawals(worse)
     assert worse.rounds.current(UID).state == "waiting" and worse.half_withdrawn == set()
+
+
+class Killed(BaseException):
+    """What no handler sees, as a kill -9."""
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_round_that_a_kill_left_unasked_for_is_asked_for_after_the_start(worse, monkeypatch, running):
+    def killed(*_):
+        raise Killed
+
+    if running:  # one that began from the version that gave way; its trainer lives on
+        monkeypatch.setattr(worse.rounds, "_clock", lambda: time.time() - 60)
+        worse.rounds.request(UID)
+        worse.rounds.start(worse.records.claims.take("one", Rules(), lease=60), [])
+        monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "learn_again", killed)
+        with pytest.raises(Killed):
+            watch(worse)
+    assert worse.store.head(UID).active == 1
+    before = worse.rounds.current(UID)
+    worse.half_withdrawn.clear()  # as a new process begins: it knows nothing, and looks at everybody
+    worse.unwatched.add(UID)
+    assert look(worse) == 1
+    now = worse.rounds.current(UID)
+    assert now.state == "waiting" and (before is None or now.id != before.id)
+    assert not running or worse.rounds.get(UID, before.id).reason == "overtaken"
+
+
+def test_once_that_round_has_begun_no_other_is_asked_for(worse):
+    assert look(worse) == 1
+    claim = worse.records.claims.take("one", Rules(), lease=60)
+    round = worse.rounds.start(claim, [])
+    worse.rounds.end(claim, round.id, "held")
+    worse.unwatched.add(UID)
+    assert look(worse) == 1
+    assert worse.rounds.current(UID) is None
 
 
 def test_a_deleted_user_is_forgotten_and_holds_nobody_up(worse):
