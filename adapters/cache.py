@@ -75,19 +75,20 @@ class Cache:
             del self.shelves[row.shelf]
 
     def grow(self, row: Row) -> None:
-        """Move a full row to the next shelf."""
+        """Move a full row to the next shelf. Where memory is short for that, nothing has moved."""
         if row.length < row.shelf:
             return
-        old, source = self.shelves[row.shelf], Row(row.shelf, row.index, row.length)
-        old.rows[row.index] = source
-        row.shelf = self._shelf_length(row.length + 1)
-        self._append(row)
-        new = self.shelves[row.shelf]
+        old, length = self.shelves[row.shelf], self._shelf_length(row.length + 1)
+        new = self.shelves.get(length) or Shelf(length)
+        place, height = len(new.rows), max(len(new.rows) + 1, LEAST_ROWS)
         for layer in old.keys:
             for before, after in ((old.keys, new.keys), (old.values, new.values)):
-                target = self._tensor(after, layer, new.length, new.height, before[layer])
-                target[row.index, :, : row.length] = before[layer][source.index, :, : row.length]
-        self.remove(source)
+                target = self._tensor(after, layer, length, height, before[layer])
+                target[place, :, : row.length] = before[layer][row.index, :, : row.length]
+        self.remove(row)
+        self.shelves[length] = new
+        row.shelf = length
+        self._append(row)
 
     def store(self, shelf: Shelf, layer: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's key and value tensors (rows or more, G, L, D) of a shelf; zeros where nothing was written."""

@@ -168,6 +168,9 @@ class Engine:
                 break
             if self.running and self._room_for(request) < 0:
                 break
+            seen = self._mark(
+                request
+            )  # what may fail for want of memory comes before what would have to be undone
             try:
                 slot = self.slots.pin(request.owner)
             except NoFreeSlot:
@@ -178,7 +181,7 @@ class Engine:
                 continue
             self.waiting.popleft()
             self.running[request.id] = Running(request, self.past.place(request.owner, request.prompt), slot)
-            self.seen[request.id] = self._mark(request)
+            self.seen[request.id] = seen
         return failed
 
     def _room_for(self, request: Request) -> int:

@@ -119,5 +119,8 @@ def _nucleus(logits: Tensor, whole: Tensor, top_p: Tensor, draws: list[float], c
 
 def _invert(cumulative: Tensor, draws: list[float]) -> Tensor:
     """The index (B,) at which each row's cumulative mass (B, C) passes its draw."""
-    target = torch.tensor(draws, device=cumulative.device)[:, None] * cumulative[:, -1:]
+    whole = cumulative[:, -1:]
+    target = torch.tensor(draws, device=cumulative.device)[:, None] * whole
+    # A draw just below 1 rounds to 1, and nothing passes the whole: the last index would come of it, with no mass.
+    target = target.minimum(whole.nextafter(torch.zeros_like(whole)))
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_max(cumulative.shape[1] - 1)

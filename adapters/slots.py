@@ -88,30 +88,19 @@ class Slots:
         need the room."""
         self.fetching.forget(uid)
         for owner in [owner for owner in self.held if owner[0] == uid and owner not in self.pins]:
-            slot = self.held.pop(owner)
-            self.free.append(slot)
-            self.writes += 1
-            if self.stack is not None:
-                self.stack[slot - 1].zero_()
-                continue
-            for layer in self.model.layers.values():
-                layer.clear(slot)
+            self._clear(self.held.pop(owner))
 
     def put(self, owner: Owner, adapter: Adapter) -> None:
         """Fill (or refill) the slot of an owner that lives in memory only, such as a policy in training."""
         self._check(adapter)
-        slot = self.held.get(owner) or self._vacate()
-        self._write(slot, adapter)
-        self.held[owner] = slot
+        self._write(owner, adapter, self.held.pop(owner, 0) or self._vacate())
 
     def _fill(self, owner: Owner) -> None:
         if not self.free and all(other in self.pins for other in self.held):
             raise NoFreeSlot
         adapter = self.fetching.take(owner)  # may raise, and so may the check: nothing has left its slot yet
         self._check(adapter)
-        slot = self._vacate()
-        self._write(slot, adapter)
-        self.held[owner] = slot
+        self._write(owner, adapter, self._vacate())
 
     def _vacate(self) -> int:
         if self.free:
@@ -128,11 +117,30 @@ class Slots:
                 f" rank {self.shape.rank} on {len(self.shape.modules)}: was THUMBTUNE_RANK changed?"
             )
 
-    def _write(self, slot: int, adapter: Adapter) -> None:
+    def _write(self, owner: Owner, adapter: Adapter, slot: int) -> None:
+        """The slot is the owner's once it is whole; one that could not be written is free again."""
         self.writes += 1
+        try:
+            self._copy(adapter, slot)
+        except BaseException:
+            self._clear(slot)
+            raise
+        self.held[owner] = slot
+
+    def _copy(self, adapter: Adapter, slot: int) -> None:
         if self.stack is not None:
             assert self.model.native is not None
             self.model.native.pack(adapter, self.stack[slot - 1])
             return
         for name, (a, b) in adapter.weights.items():
             self.model.layers[name].put(slot, a, b, adapter.shape.scale)
+
+    def _clear(self, slot: int) -> None:
+        """The slot is free, and nothing of an adapter is left in it."""
+        self.free.append(slot)
+        self.writes += 1
+        if self.stack is not None:
+            self.stack[slot - 1].zero_()
+            return
+        for layer in self.model.layers.values():
+            layer.clear(slot)

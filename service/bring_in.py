@@ -70,14 +70,18 @@ async def _examine(parts: Parts, uid: str, adapter: Adapter) -> tuple[Verdict, d
         engine.slots.put(owner, adapter)
         engine.slots.pin(owner)
 
+    def give_it_back(engine: Engine) -> None:
+        if owner in engine.slots.pins:  # cancelled or refused, it may not have been taken
+            engine.slots.unpin(owner)
+
     lines = resources.files("feedback").joinpath("neutral_prompts.txt").read_text().splitlines()[:ANSWERS]
-    await parts.generation.run(take_a_slot)
     try:
+        await parts.generation.run(take_a_slot)
         # One after the other, for one user's answers have only a share of the engine's places.
         ours, base = [await tried(parts, uid, one, lines, TOKENS, Sampling()) for one in (owner, None)]
         own_conduct = await conduct(parts, uid, owner, adapter)
     finally:
-        await parts.generation.run(lambda engine: engine.slots.unpin(owner))
+        await parts.generation.run(give_it_back)
     base_conduct = await conduct(parts, uid, None, None)
     share, metrics = await _nearness(parts, adapter, ours)
     chance = torch.Generator().manual_seed(0)  # the same archive, the same verdict

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from adapters.engine import Engine, PromptTooLong, Token
 from service.answers import Answers, Ask, Finish, Piece
@@ -104,7 +104,8 @@ class Generation:
         self._inbox = _Inbox()
         self._rows: dict[str, _Row] = {}  # the thread's
         self._flights: set[Answers] = set()  # the event loop's
-        self._stopping = False
+        self._works: set[Future[Any]] = set()  # the event loop's: what `run` waits for
+        self._stopping = self._ended = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -117,7 +118,7 @@ class Generation:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread.is_alive() and not self._ended
 
     def submit(self, asks: Sequence[Ask]) -> Answers:
         """Takes on all of the asks, which are one user's, or none.
@@ -169,17 +170,26 @@ class Generation:
         self._inbox.put(lambda: self._engine.forget(uid))
 
     async def run(self, work: Callable[[Engine], T]) -> T:
-        """Runs `work` on the thread that owns the engine, between two tokens."""
+        """Runs `work` on the thread that owns the engine, between two tokens; not at all if the caller is cancelled
+        before. Raises what `work` raises, `Stopping`, `EngineFailed`."""
+        if not self.alive:
+            raise Stopping("the service is stopping")
         done: Future[T] = Future()
 
         def command() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
             try:
                 done.set_result(work(self._engine))
             except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
                 done.set_exception(error)
 
+        self._works.add(done)
         self._inbox.put(command)
-        return await asyncio.wrap_future(done)
+        try:
+            return await asyncio.wrap_future(done)
+        finally:
+            self._works.discard(done)
 
     async def wind_down(self, grace: float) -> None:
         """Takes no new answers, waits up to `grace` seconds for those under way, then cancels the rest."""
@@ -197,6 +207,7 @@ class Generation:
         await self.wind_down(0)
         self._inbox.close()
         await asyncio.to_thread(self._thread.join)
+        self._abandon()
 
     def _under_way(self, uid: str | None = None) -> int:
         """How many answers have not ended: everybody's, or one user's."""
@@ -209,6 +220,11 @@ class Generation:
                 self._flights.discard(answers)
 
     def _abandon(self) -> None:
+        """The thread has ended: nobody is to wait for what will not come."""
+        self._ended = True
+        for done in self._works:
+            if not done.done():
+                done.set_exception(EngineFailed("the engine has stopped"))
         for answers in self._flights:
             for index in list(answers.live):
                 answers.put(Piece(index, "", 0, "error", EngineFailed("the engine has stopped")))
@@ -220,7 +236,7 @@ class Generation:
         try:
             self._serve()
         finally:
-            if not self._inbox.closed:  # it has failed: nobody is to wait for what will not come
+            if not self._inbox.closed:  # it has failed
                 assert self._loop is not None
                 self._loop.call_soon_threadsafe(self._abandon)
             self._tell(0)

@@ -75,6 +75,38 @@ def test_a_row_makes_way_though_the_newcomers_have_written_nothing_yet(way):
     assert sorted(row.index for row in cache.shelves[STEP].rows) == list(range(len(cache.shelves[STEP].rows)))
 
 
+@pytest.mark.parametrize("others", [[], [30, 40]])
+@pytest.mark.parametrize("nth", range(1, 2 * len(LAYERS) + 1))
+def test_where_memory_is_short_for_a_row_to_grow_nothing_has_moved(monkeypatch, nth, others):
+    """The nth tensor of the longer shelf cannot be had; `others` are on it already, and fill its tensors."""
+    cache = Cache(5)
+    rows = placed(cache, others, tokens=STEP)
+    rows |= placed(cache, [10, 20], tokens=STEP - 1)
+    if others:
+        cache.shelves[2 * STEP].keys = {k: t[:2] for k, t in cache.shelves[2 * STEP].keys.items()}
+        cache.shelves[2 * STEP].values = {k: t[:2] for k, t in cache.shelves[2 * STEP].values.items()}
+    write(cache, rows[10], 10, 1)
+    asked, zeros = [], torch.zeros
+
+    def short(*shape, **options):
+        asked.append(shape)
+        if len(asked) == nth:
+            raise torch.OutOfMemoryError("no memory")
+        return zeros(*shape, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adapters.cache.torch.zeros", short)
+        with pytest.raises(torch.OutOfMemoryError):
+            cache.grow(rows[10])
+    assert rows[10].shelf == STEP and set(cache.shelves) == {STEP, *([2 * STEP] if others else [])}
+    assert all(holds(cache, row, number) for number, row in rows.items())
+    cache.grow(rows[10])  # there is room again
+    assert all(holds(cache, row, number) for number, row in rows.items())
+    for row in rows.values():
+        cache.remove(row)
+    assert not cache.shelves
+
+
 def test_the_last_row_to_leave_a_shelf_takes_its_memory_along():
     cache = Cache(5)
     rows = placed(cache, [10, 20], tokens=9)

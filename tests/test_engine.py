@@ -198,6 +198,38 @@ def test_a_cancelled_request_frees_its_row_and_slot_at_once(model):
     engine.cancel("r2")  # gone already: nothing to do
 
 
+def test_a_request_that_memory_is_short_for_leaves_nothing_behind(model, monkeypatch):
+    engine = engine_of(model, slots=1, rows=2)
+    engine.add(request(model, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr("adapters.engine.torch.zeros", no_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            engine.step()
+    assert not engine.slots.pins
+    engine.cancel("r1")
+    assert not engine.busy
+    assert answers(engine, [request(model, 2)]) == answers(engine_of(model), [request(model, 2)])
+
+
+def test_a_slot_that_could_not_be_written_is_free_again(model, monkeypatch):
+    slots = engine_of(model, slots=2).slots
+    slots.put(("mine", -1), adapter_of(model, "mine", 1))
+    with monkeypatch.context() as patch:
+        part = next(iter(model.layers.values())) if model.native is None else model.native
+        patch.setattr(part, "put" if model.native is None else "pack", no_memory)
+        for _ in range(3):
+            with pytest.raises(torch.OutOfMemoryError):
+                slots.pin(("a", 1))
+        with pytest.raises(torch.OutOfMemoryError):
+            slots.put(("mine", -1), adapter_of(model, "mine", 2))
+    assert not slots.held and not slots.pins and sorted(slots.free) == [1, 2]
+    assert {slots.pin(("a", 1)), slots.pin(("b", 1))} == {1, 2}
+
+
+def no_memory(*_, **__):
+    raise torch.OutOfMemoryError("no memory")
+
+
 def test_answers_end_at_the_limit_and_at_the_context(model):
     engine = engine_of(model)
     out = answers(engine, [dataclasses.replace(request(model, 0), max_tokens=1)])

@@ -1,6 +1,7 @@
 """The engine's thread and asyncio, with an engine whose tokens and failures are written down beforehand."""
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -144,6 +145,55 @@ def test_a_thread_that_dies_leaves_nobody_waiting():
             await asyncio.sleep(0.01)
         with pytest.raises(Stopping):
             generation.submit([ask("b", "again")])
+
+    run(test)()
+
+
+def held_up(ending=None):
+    """Work for the thread that lasts until `go_on` is set; and what is set when it has begun."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(_):
+        begun.set()
+        assert go_on.wait(10)
+        if ending:
+            raise ending
+
+    return work, begun, go_on
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_leaves_no_work_unanswered():
+    async def test(generation, _):
+        work, begun, go_on = held_up(SystemExit())
+        works = [asyncio.ensure_future(generation.run(work))]
+        await asyncio.to_thread(begun.wait, 10)
+        works.append(asyncio.ensure_future(generation.run(lambda _: 1)))
+        await asyncio.sleep(0)  # it lies in the inbox
+        go_on.set()
+        for each in works:
+            with pytest.raises(EngineFailed):
+                await asyncio.wait_for(each, 10)
+        with pytest.raises(Stopping):
+            await generation.run(lambda _: 1)
+
+    run(test)()
+
+
+def test_work_whose_caller_is_cancelled_is_left_alone_and_harms_nobody():
+    async def test(generation, _):
+        done = []
+        work, begun, go_on = held_up()
+        works = [asyncio.ensure_future(generation.run(work))]
+        await asyncio.to_thread(begun.wait, 10)
+        works.append(asyncio.ensure_future(generation.run(lambda _: done.append(1))))
+        await asyncio.sleep(0)
+        for each in works:
+            each.cancel()
+        await asyncio.wait(works, timeout=10)
+        go_on.set()
+        assert await generation.run(lambda _: 7) == 7
+        assert done == [] and generation.alive
 
     run(test)()
 

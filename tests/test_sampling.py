@@ -53,6 +53,12 @@ def test_where_nothing_is_cut_off_the_draw_runs_through_the_vocabulary_in_its_or
     assert one(logits_of(0.4, 0.6), Sampling(temperature=0.5), u) == token
 
 
+def test_a_draw_next_to_1_takes_no_token_without_mass():
+    """As a 32-bit number it is 1."""
+    logits = torch.cat([logits_of(0.4, 0.6), torch.full((1, 50), -200.0)], dim=1)
+    assert one(logits, Sampling(), 0.99999998) == 1
+
+
 def test_temperature_zero_takes_the_likeliest_whatever_the_draw():
     assert [one(logits_of(0.3, 0.4, 0.3), Sampling(temperature=0.0), u) for u in (0.0, 0.5, 0.999)] == [
         1,
