@@ -19,6 +19,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,7 +52,7 @@ class UserFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.versions = path / "versions"
+        self.versions, self.damaged = path / "versions", path / "damaged"
 
     def version_folder(self, number: int) -> Path:
         return self.versions / f"{number:06d}"
@@ -149,10 +150,12 @@ class UserFolder:
             shutil.rmtree(gone)
 
     def retire(self, head: Head, fallen: Sequence[int], stand_in: int) -> Head:
-        """In one replace: these are retired, and `stand_in` answers if the active one is among them."""
+        """In one replace: these are retired, and `stand_in` answers if the active one is among them. All that was set
+        aside goes first, for what is damaged need not say what shaped it: a process killed before the replace leaves
+        a head by which the next start comes here again."""
+        self.clear_aside()
         after = self.write_head(head.without(fallen, stand_in))
         self.strip(fallen)
-        self.clear_aside()
         return after
 
     def strip(self, numbers: Iterable[int]) -> None:
@@ -174,8 +177,16 @@ class UserFolder:
 
     def clear_aside(self) -> None:
         """Deletes all that was set aside."""
-        if (self.path / "damaged").exists():
-            shutil.rmtree(self.path / "damaged")
+        if self.damaged.exists():
+            shutil.rmtree(self.damaged)
+
+    def aside(self) -> list[tuple[Path, Version]]:
+        """What was set aside and can still say what shaped it: its folder and its manifest."""
+        found = []
+        for folder in self.damaged.iterdir() if self.damaged.exists() else ():
+            with suppress(Damaged):
+                found.append((folder, read_manifest(folder)))
+        return found
 
     def set_aside(self, number: int, head: Head, why: Exception) -> Head:
         """Moves a damaged version away. Was it active, the newest kept one is in its place."""
@@ -209,13 +220,16 @@ class UserFolder:
             raise DamagedVersion(f"version {number} is damaged and was set aside") from error
 
     def sweep(self, head: Head) -> None:
-        """Puts away what a killed process left half done. Under the lock nobody else is still at it."""
+        """Deletes what a killed process left half done: nothing lists it, so nothing would take it back with the
+        ratings that shaped it. Under the lock nobody else is still at it."""
         for folder in list(self.versions.iterdir()):
-            if folder.name.startswith(".gone-"):
+            if folder.name.startswith(".") or (folder.name.isdigit() and int(folder.name) >= head.next):
+                log.warning(
+                    "adapter %s: %s is left of a process that was killed, deleted",
+                    self.path.name,
+                    folder.name,
+                )
                 shutil.rmtree(folder)
-            elif folder.name.startswith(".") or (folder.name.isdigit() and int(folder.name) >= head.next):
-                log.warning("adapter %s: %s was never published, set aside", self.path.name, folder.name)
-                self._move_aside(folder)
 
     def _newest_kept(self, head: Head, other_than: int) -> int:
         for number in self.numbers(head):
@@ -229,10 +243,9 @@ class UserFolder:
         return 0
 
     def _move_aside(self, folder: Path) -> None:
-        damaged = self.path / "damaged"
-        damaged.mkdir(exist_ok=True)
-        disk.move_folder(folder, damaged / f"{folder.name.lstrip('.')}-{secrets.token_hex(4)}")
-        for old in sorted(damaged.iterdir(), key=lambda aside: aside.stat().st_mtime)[:-ASIDE]:
+        self.damaged.mkdir(exist_ok=True)
+        disk.move_folder(folder, self.damaged / f"{folder.name}-{secrets.token_hex(4)}")
+        for old in sorted(self.damaged.iterdir(), key=lambda aside: aside.stat().st_mtime)[:-ASIDE]:
             shutil.rmtree(old)
 
     def _rebuilt_head(self, why: Exception) -> Head:
@@ -243,7 +256,7 @@ class UserFolder:
         self.versions.mkdir(exist_ok=True)
         found = _numbers_in(self.versions)
         log.error("adapter %s has lost its head, made anew from its versions: %s", self.path.name, why)
-        beyond = max([0, *found, *_numbers_in(self.path / "damaged")]) + 1
+        beyond = max([0, *found, *_numbers_in(self.damaged)]) + 1
         retired = tuple(n for n in found if not (self.version_folder(n) / WEIGHTS).exists())
         head = Head(active=0, epoch=int(time.time()), next=beyond, retired=retired)
         head = dataclasses.replace(head, active=self._newest_kept(head, 0))
@@ -256,5 +269,5 @@ def _numbers_in(folder: Path) -> list[int]:
         names = [entry.name for entry in folder.iterdir()]
     except FileNotFoundError:
         return []
-    heads = (name.removeprefix("new-").partition("-")[0] for name in names)
+    heads = (name.partition("-")[0] for name in names)
     return sorted({int(head) for head in heads if head.isdigit()}, reverse=True)

@@ -33,7 +33,7 @@ from adapters.errors import (
 )
 from adapters.folder import UserFolder
 from adapters.head import Head
-from adapters.lineage import Stands, newest_but, require_standing, shaped_by_fallen, with_ancestors
+from adapters.lineage import Stands, clean, newest_but, require_standing, shaped_by_fallen, with_ancestors
 from adapters.versions import (
     Base,
     Candidate,
@@ -103,15 +103,21 @@ class AdapterStore:
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] != ".")
 
     def check(self, uid: str, stands: Stands | None = None) -> Head:
-        """At start: finishes or sets aside what a crash left, and falls back from a damaged active version.
+        """At start: finishes or deletes what a crash left, and falls back from a damaged active version.
 
-        With `stands`, retires as `retire` does, but raises no epoch where there is nothing to retire.
+        With `stands`, retires as `retire` does, but raises no epoch where there is nothing to retire; and deletes of
+        what was set aside all that a rating shaped which no longer stands.
         """
         with self._changing(uid) as (user, head):
             user.sweep(head)
             head = user.heal(head)
             user.strip(head.retired)
-            return _retire(user, head, stands) if stands else head
+            if stands is None:
+                return head
+            for folder, version in user.aside():
+                if not clean(version, stands):
+                    shutil.rmtree(folder)
+            return _retire(user, head, stands)
 
     # reading: no lock
 
@@ -224,10 +230,11 @@ class AdapterStore:
         Overtakes a running round, even if there is nothing to retire: the round may be using that rating.
         """
         with self._changing(uid) as (user, head):
+            user.sweep(head)  # a trainer that was killed while it published may not be back yet
+            user.clear_aside()  # nobody knows what shaped the damaged ones
             after = _retire(user, head, stands)
             if after == head:
                 user.write_head(head.overtaken())
-            user.clear_aside()  # nobody knows what shaped the damaged ones
             return sorted(set(after.retired) - set(head.retired))
 
     # inside

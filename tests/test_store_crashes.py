@@ -247,6 +247,41 @@ def test_killed_anywhere_while_retiring(tmp_path):
         assert store.head(UID).active == 1
 
 
+@pytest.mark.parametrize("back_first", [False, True])
+def test_nothing_is_left_of_a_rating_withdrawn_after_a_kill_while_publishing(tmp_path, back_first):
+    """Withdrawn before the trainer is back, which sweeps at its start, or after."""
+
+    def work(store):
+        publish(store, 4, parent=1, ratings=[("msg_c", 1)])
+
+    def without_c(message_id, _):
+        return message_id != "msg_c"
+
+    for store in everywhere(work, tmp_path, three_versions):
+        for call in (store.check, store.retire) if back_first else (store.retire, store.check):
+            call(UID, without_c)
+        left = {path.parent.name for path in (store.root / UID).rglob("*") if path.is_file()}
+        assert left - {UID} <= {"000001", "000002", "000003", "000004"}
+        assert {path.name for path in (store.root / UID / "versions").glob("000004/*")} <= {"manifest.json"}
+        assert sound(store).active == 3
+
+
+def test_killed_anywhere_while_retiring_nothing_is_left_of_what_had_been_set_aside(tmp_path):
+    """Its manifest was what was damaged: nobody knows any more what shaped it."""
+
+    def prepare(root):
+        store = three_versions(root)
+        (root / UID / "versions/000003/manifest.json").write_text("{")
+        assert store.check(UID).active == 2
+        assert list((root / UID / "damaged").iterdir())
+        return store
+
+    for store in everywhere(lambda store: store.retire(UID, without_b), tmp_path, prepare):
+        store.check(UID, without_b)
+        assert store.head(UID).active == 1
+        assert not (store.root / UID / "damaged").exists()
+
+
 def test_killed_anywhere_while_giving_way_to_the_version_before(tmp_path):
     def work(store):
         store.fall_back(UID, store.head(UID).epoch, "worse")

@@ -110,7 +110,7 @@ def test_a_lost_head_is_made_anew_beyond_every_earlier_epoch(store, root, head):
     assert publish(store) == 4
 
 
-def test_what_was_never_published_is_set_aside_at_start(store, root, caplog):
+def test_what_was_never_published_is_deleted_at_start(store, root, caplog):
     publish(store, 1)
     versions = root / UID / "versions"
     (versions / ".new-000002").mkdir()
@@ -119,10 +119,25 @@ def test_what_was_never_published_is_set_aside_at_start(store, root, caplog):
     (versions / ".gone-000000-ab").mkdir()
     assert states(store) == {1: "active"}
     store.check(UID)
-    assert "never published" in caplog.text
+    assert "process that was killed" in caplog.text
     assert [path.name for path in versions.iterdir()] == ["000001"]
-    assert len(list((root / UID / "damaged").iterdir())) == 2
+    assert not (root / UID / "damaged").exists()
     assert publish(store) == 2
+
+
+def test_what_was_set_aside_goes_at_start_if_a_rating_that_shaped_it_is_withdrawn(store, root):
+    """The API was killed between the withdrawal in Redis and here, and no version that is listed was shaped by it."""
+    publish(store, 1)
+    publish(store, 2, ratings=[("msg_a", 1)])
+    publish(store, 3, ratings=[("msg_b", 1)])
+    for number in (2, 3):
+        flip(root / UID / f"versions/{number:06d}/adapter_model.safetensors")
+        with pytest.raises(DamagedVersion):
+            store.load(UID, number)
+    head = store.check(UID, all_stand)
+    assert len(list((root / UID / "damaged").iterdir())) == 2
+    assert store.check(UID, all_but(("msg_a", 1))) == head
+    assert [path.name[:6] for path in (root / UID / "damaged").iterdir()] == ["000003"]
 
 
 def test_a_withdrawal_deletes_what_was_set_aside_and_it_never_grows_without_end(store, root):
