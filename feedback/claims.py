@@ -76,9 +76,11 @@ return 1
 # KEYS: lock, trouble · ARGV: token, reason, now, first pause, longest pause
 _FAILED = script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local known = redis.call('HMGET', KEYS[2], 'token', 'failures')
+if known[1] == ARGV[1] then return tonumber(known[2]) end  -- a repeated call: a claim fails once
 local failures = redis.call('HINCRBY', KEYS[2], 'failures', 1)
 local pause = math.min(tonumber(ARGV[5]), tonumber(ARGV[4]) * 2 ^ (failures - 1))
-redis.call('HSET', KEYS[2], 'reason', ARGV[2], 'not_before', tonumber(ARGV[3]) + pause)
+redis.call('HSET', KEYS[2], 'token', ARGV[1], 'reason', ARGV[2], 'not_before', tonumber(ARGV[3]) + pause)
 return failures
 """)
 

@@ -76,6 +76,19 @@ return {'done'}
 """
 )
 
+# KEYS: account, leaving, lock, current round, round, uses, queued, counts, ids
+# ARGV: uid, token, id, now, new id, any round
+_FOLLOW = script(
+    _MINE
+    + """
+local why = not_mine(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV[3])
+if why then return {why} end
+end_round(KEYS[4], KEYS[6], ARGV[6], 'running', ARGV[4])
+if standing(KEYS[7], KEYS[8]) > 0 then ask_round(KEYS[9], KEYS[4], ARGV[6], ARGV[5], ARGV[4]) end
+return {'done'}
+"""
+)
+
 # KEYS: current round, uses · ARGV: now, any round
 _OVERTAKE = script("return end_round(KEYS[1], KEYS[2], ARGV[2], 'running', ARGV[1]) and 1 or 0")
 
@@ -160,6 +173,20 @@ class Rounds:
         if metrics is not None:
             fields["metrics"] = json.dumps(metrics)
         self._update(claim, id, fields, over=True)
+
+    def follow(self, claim: Claim, id: str) -> None:
+        """The round ends as `overtaken`, and another one waits in its place if any rating stands, in one step: whatever
+        overtook it may not have known that it ran, or have died since. On disk when this returns.
+
+        Raises as `check`: who ended it asks for the next one, too.
+        """
+        uid = claim.uid
+        names = [
+            keys.account(uid), keys.LEAVING, keys.lock(uid), keys.current_round(uid), keys.round(uid, id),
+            keys.round_uses(uid), keys.queued(uid), keys.counts(uid), keys.round_ids(uid),
+        ]  # fmt: skip
+        args = [uid, claim.token, id, self._clock(), new_round_id(), keys.round(uid, ANY)]
+        _checked(self._store.write(_FOLLOW, names, args))
 
     def put_back(self, claim: Claim, id: str) -> None:
         """The round waits again: the trainer stops, and another one repeats it. Raises as `check`."""

@@ -13,15 +13,16 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from adapters.errors import Overtaken
-from adapters.lineage import shaped_by_fallen
+from adapters.lineage import clean, shaped_by_fallen
 from adapters.store import AdapterStore, Candidate, Version
 from feedback.claims import Claim, Claims
 from feedback.connection import Store, StoreFull, StoreUnavailable
-from feedback.events import ClaimLost, Feedback, Message, Round
+from feedback.events import ClaimLost, Feedback, Message, Round, RoundOvertaken
 from feedback.messages import MessageLog
 from feedback.queue import Queue
 from feedback.rating_scripts import HELD_OUT_FIRST
@@ -132,9 +133,11 @@ class Attempt:
         return standing
 
     def _made_before(self, seed: int) -> Version | None:
-        """What an earlier attempt at this round published, just before its process died; not if it is retired since."""
-        versions = [each for each in self._store.versions(self._claim.uid) if each.state != "retired"]
-        return next((each for each in versions if each.seed == seed), None)
+        """What an earlier attempt at this round published, just before its process died; not if it is retired since, or
+        was shaped by a rating that has changed since."""
+        stands = self._records.ratings.stands(self._claim.uid)
+        able = [each for each in self._store.versions(self._claim.uid) if each.state != "retired"]
+        return next((each for each in able if each.seed == seed and clean(each, stands)), None)
 
     def _learn(self, learn: Learn, task: Task, round: Round) -> Candidate:
         if not task.examples:
@@ -161,16 +164,19 @@ class Attempt:
         revisions = [(each.message_id, each.revision) for each in made.trained_on]
         self._patiently(lambda: records.ratings.mark_used(claim.uid, revisions, made.version))
         passed = made.gate["passed"]
-        self._patiently(
-            lambda: records.rounds.end(
-                claim,
-                round.id,
-                "published" if passed else "held",
-                version=made.version,
-                reason=None if passed else reasons(made.gate),
-                metrics=made.metrics,
+        with suppress(
+            RoundOvertaken
+        ):  # done before, and only the answer was lost; or by whom asks for the next
+            self._patiently(
+                lambda: records.rounds.end(
+                    claim,
+                    round.id,
+                    "published" if passed else "held",
+                    version=made.version,
+                    reason=None if passed else reasons(made.gate),
+                    metrics=made.metrics,
+                )
             )
-        )
         self._patiently(lambda: records.claims.succeeded(claim))
 
     def _report(self, round: Round, news: Progress) -> None:

@@ -138,7 +138,8 @@ class Accounts:
         """Every user's uid."""
         return cast(list[str], self._store.zrange(keys.ACCOUNTS, 0, -1))
 
-    # Deletion has two steps: first nobody can come in as this user, at the end nobody knows that there was one.
+    # Deletion has three steps: first nobody can come in as this user, then nobody knows that there was one, and at
+    # last, when the disk does not either, there is nothing left to do.
 
     def lock_out(self, uid: str) -> None:
         """From now on neither id nor key leads to this user. Raises `NoSuchUser`."""
@@ -151,12 +152,15 @@ class Accounts:
         return list(cast(set[str], self._store.smembers(keys.LEAVING)))
 
     def forget(self, uid: str) -> None:
-        """The last traces of a user who was locked out."""
+        """Nobody knows of a user who was locked out; only the deletion itself is still noted."""
         with self._store.pipeline(transaction=True) as pipe:
             pipe.delete(keys.account(uid))
             pipe.zrem(keys.ACCOUNTS, uid)
-            pipe.srem(keys.LEAVING, uid)
             pipe.execute()
+
+    def left(self, uid: str) -> None:
+        """The deletion is done."""
+        self._store.srem(keys.LEAVING, uid)
 
     def _read(self, uid: str) -> Account | None:
         return _account(self._store.get(keys.account(uid)))

@@ -37,4 +37,5 @@ def _remove(parts: Parts, uid: str) -> None:
     parts.store.remove(uid)
     remove_records(parts.redis, uid)
     parts.accounts.forget(uid)
-    rewrite_log(parts.redis)
+    rewrite_log(parts.redis)  # while the deletion is still noted: cut short, it is done again
+    parts.accounts.left(uid)

@@ -133,7 +133,9 @@ class Worker:
             )
         except (Overtaken, RoundOvertaken):
             log.info("a round was overtaken")
-            self._end(claim, attempt.round, "overtaken")
+            if attempt.round is not None:
+                with suppress(RoundOvertaken):
+                    self._records.rounds.follow(claim, attempt.round.id)
         except NothingToLearn as error:
             self._end(claim, attempt.round, str(error))
         except (Stopped, DiskFull) as error:
@@ -169,7 +171,7 @@ class Worker:
 
     def _end(self, claim: Claim, round: Round | None, reason: str) -> None:
         if round is not None:
-            with suppress(RoundOvertaken):  # whatever overtook it has said so
+            with suppress(RoundOvertaken):
                 self._records.rounds.end(claim, round.id, "failed", reason=reason)
 
     def _put_back(self, claim: Claim, round: Round | None) -> None:

@@ -198,12 +198,23 @@ def test_after_a_failure_nobody_tries_before_a_pause_which_doubles(claims, rate,
 
 def test_the_pause_has_a_longest(claims, rate, clock):
     rate("ann", 8)
-    claim = claims.take("one", RULES, 60)
     for _ in range(20):
+        claim = claims.take("one", RULES, 60)
         claims.failed(claim, "no")
-    claims.release(claim)
-    clock.now += 600
+        claims.release(claim)
+        clock.now += 600
     assert taken(claims) == "ann"
+
+
+def test_a_failure_that_is_told_twice_counts_once(claims, rate, clock):
+    """The first answer was lost on its way."""
+    rate("ann", 8)
+    for failures in (1, 2):
+        claim = claims.take("one", RULES, 60)
+        assert [claims.failed(claim, "no memory") for _ in range(3)] == [failures] * 3
+        claims.release(claim)
+        clock.now += 600
+    assert claims.take("one", RULES, 60).failures == 2
 
 
 def test_a_trainer_that_died_in_a_round_is_counted_and_the_round_waits_again(redis, claims, rate, clock):

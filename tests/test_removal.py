@@ -1,7 +1,11 @@
 """After a deletion nothing of a user is left: not in Redis, not in its file."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from adapters.store import AdapterStore
 from feedback import keys
 from feedback.claims import Claims, Rules
 from feedback.connection import connect
@@ -10,6 +14,9 @@ from feedback.queue import Queue
 from feedback.ratings import Ratings
 from feedback.removal import remove_records, rewrite_log
 from feedback.rounds import Rounds
+from service import deletion
+from service.auth import Accounts
+from tests.candidates import BASE
 from tests.records import add_user, answered, message
 from tests.servers import server
 
@@ -85,6 +92,34 @@ def test_the_text_is_gone_from_disk(tmp_path):
         assert not any(
             b"secret of ann" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
         )
+
+
+def test_a_deletion_killed_before_the_file_is_rewritten_is_finished_later(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(_):
+        raise Killed
+
+    def on_disk(text):
+        return any(text in path.read_bytes() for path in tmp_path.rglob("*.aof"))
+
+    with server(tmp_path, appendonly="yes", appendfsync="always") as url, connect(url) as store:
+        store.config_set("aof-use-rdb-preamble", "no")  # a base that can be searched as text
+        accounts, adapters = Accounts(store), AdapterStore(tmp_path / "adapters", BASE)
+        account, _ = accounts.add("ann", "a1b2c3")
+        adapters.create("a1b2c3")
+        answered(store, "a1b2c3", 9, answer="secret of ann")
+        parts: Any = SimpleNamespace(accounts=accounts, store=adapters, redis=store)
+        accounts.lock_out("a1b2c3")
+        with monkeypatch.context() as patch:
+            patch.setattr(deletion, "rewrite_log", killed)
+            with pytest.raises(Killed):
+                deletion._remove(parts, "a1b2c3")
+        assert on_disk(b"secret of ann") and accounts.leaving() == ["a1b2c3"]
+        deletion._remove(parts, "a1b2c3")  # as upkeep does
+        assert not on_disk(b"secret of ann") and not on_disk(account.key_hash.encode())
+        assert accounts.leaving() == [] and not [key for key in store.keys("*") if "a1b2c3" in key]
 
 
 def test_a_server_without_a_file_has_nothing_to_rewrite(tmp_path):

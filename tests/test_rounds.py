@@ -159,6 +159,27 @@ def test_a_rollback_ends_it_and_its_ratings_stay_queued(rounds, ratings, claims)
     assert claims.take("two", RULES, 60).uid == "ann"  # eight are still new
 
 
+def test_one_that_its_trainer_ends_is_followed_by_another_while_a_rating_stands(
+    redis, rounds, ratings, claims
+):
+    claim, round = begin(rounds, ratings, claims)
+    rounds.follow(claim, round.id)
+    assert rounds.get("ann", round.id).reason == "overtaken"
+    following = rounds.current("ann")
+    assert following.state == "waiting" and following.id != round.id
+    assert not redis.exists(keys.round_uses("ann"))
+    with pytest.raises(RoundOvertaken):  # said twice, for the first answer was lost
+        rounds.follow(claim, round.id)
+    assert rounds.current("ann") == following
+
+
+def test_where_none_stands_nothing_follows(redis, rounds, ratings, claims):
+    claim, round = begin(rounds, ratings, claims)
+    redis.delete(keys.queued("ann"), keys.counts("ann"))
+    rounds.follow(claim, round.id)
+    assert rounds.current("ann") is None and rounds.get("ann", round.id).reason == "overtaken"
+
+
 def test_a_waiting_round_is_overtaken_by_nothing_but_forgetting(rounds, ratings):
     round, _ = rounds.request("ann")
     assert not rounds.overtake("ann")

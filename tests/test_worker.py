@@ -238,6 +238,57 @@ def test_what_raises_the_epoch_overtakes_the_round(setting, change):
     assert states(setting.store) == {1: "active"}
 
 
+def learnt(setting):
+    """All thumbs are in version 1, so none asks for a round; then the first one is withdrawn, in Redis alone."""
+    setting.rate(8)
+    setting.burst()
+    setting.records.ratings.withdraw(UID, setting.messages[0])
+
+
+def retired(setting):
+    """What the API does after the withdrawal in Redis."""
+    setting.store.retire(UID, setting.records.ratings.not_withdrawn(UID))
+    setting.rounds_asked.append(setting.records.rounds.request(UID))
+
+
+def test_a_change_between_the_trainers_look_and_its_start_does_not_lose_the_round(setting):
+    """The API sees that the round waits, and is content; the trainer ends it, for it began before the change."""
+    learnt(setting)
+    start_of_round, change = setting.store.start_of_round, once(lambda: retired(setting))
+    asked = setting.rounds_asked = []
+
+    def late(uid, stands):
+        found = start_of_round(uid, stands)
+        change()
+        return found
+
+    setting.store.start_of_round = late
+    setting.burst()
+    ((waiting, made),) = asked
+    assert waiting.state == "waiting" and not made
+    assert [each.reason for each in reversed(setting.rounds())] == [None, "overtaken", None]
+    assert states(setting.store) == {2: "active", 1: "retired"}
+    assert len(setting.store.version(UID, 2).trained_on) == 7
+
+
+@pytest.mark.parametrize(
+    "restarted",
+    [
+        lambda store, ratings: store.check(UID, ratings.not_withdrawn(UID)),  # the API's next start
+        lambda store, ratings: store.rollback(UID, 0),  # killed between a rollback in the store and in Redis
+    ],
+)
+def test_an_api_that_was_killed_on_the_way_does_not_lose_the_round(setting, restarted):
+    learnt(setting)
+    trainer = setting.trainer()
+    trainer._begin = lambda: None  # it has been running for long
+    setting.store.rollback(UID, 1)
+    setting.during = once(lambda: restarted(setting.store, setting.records.ratings))
+    trainer.run(burst=True)
+    assert [each.reason for each in reversed(setting.rounds())] == [None, "overtaken", None]
+    assert setting.rounds()[0].version == setting.store.head(UID).active == 2
+
+
 def test_a_rating_withdrawn_in_the_last_instant_publishes_nothing(setting):
     """Even if whoever withdrew it died before telling the store."""
     publish = setting.store.publish
@@ -371,6 +422,58 @@ def test_a_dead_trainers_version_that_was_retired_since_is_learnt_anew(setting):
     setting.burst()
     assert len(setting.tasks) == 1 and states(setting.store) == {1: "retired", 2: "active"}
     assert setting.rounds()[0].version == 2
+
+
+def test_a_dead_trainers_version_that_a_rating_shaped_which_changed_since_is_learnt_anew(setting):
+    setting.rate(8)
+    setting.trainer()._begin()
+    claim = setting.records.claims.take("dead", SOON.rules, lease=60)
+    begun = Rounds(setting.redis).start(claim, [(id, 1) for id in setting.messages])
+    trained_on = [Revision(id, 1) for id in setting.messages]
+    made = Candidate(adapter(7), {}, {}, 0, trained_on, {}, PASSED, seed_of(begun))
+    setting.store.publish(UID, made, setting.store.head(UID).epoch)
+    setting.redis.delete(keys.lock(UID))  # as it runs out
+    standing, change = setting.records.ratings.standing, once(lambda: setting.rate(1, "down"))
+
+    def late(uid):  # the next trainer has the claim, and the round waits
+        change()
+        return standing(uid)
+
+    setting.records.ratings.standing = late
+    setting.burst()
+    assert setting.rounds()[0].version == setting.store.head(UID).active == 2
+    assert states(setting.store) == {2: "active", 1: "retired"}
+    assert setting.rating_states() == ["used"] * 8
+
+
+def test_a_good_round_whose_answer_was_lost_makes_earlier_failures_forgotten(redis, tmp_path, monkeypatch):
+    setting = Setting(redis, tmp_path, messages=16)
+    monkeypatch.setattr("service.attempt.AGAIN_SECONDS", 0.01)
+    failing = iter([MemoryError("none")] * 2)
+
+    def fail():
+        for error in failing:
+            raise error
+
+    setting.during = fail
+    setting.rate(8)
+    for _ in range(2):
+        setting.burst()
+        setting.clock.now += 700
+    end, lost = setting.records.rounds.end, iter([StoreUnavailable("no word that it is on disk")])
+
+    def unheard(*args, **more):
+        end(*args, **more)
+        for error in lost:
+            raise error
+
+    monkeypatch.setattr(setting.records.rounds, "end", unheard)
+    setting.burst()
+    assert setting.rounds()[0].state == "published" and not redis.exists(keys.trouble(UID))
+    failing = iter([MemoryError("none")])
+    setting.rate(8, first=8)
+    setting.burst()
+    assert setting.rating_states()[8:] == ["queued"] * 8, "one failure does not use them up"
 
 
 def test_a_stop_puts_the_round_back_for_another_trainer(setting):
