@@ -14,6 +14,7 @@ API_KEYS = f"{PREFIX}api-keys"  # hash: SHA-256 of a key → uid
 ACCOUNTS = f"{PREFIX}accounts"  # sorted set: uid by the order of making
 ACCOUNT_COUNTER = f"{PREFIX}account-counter"  # integer: the last place in that order
 LEAVING = f"{PREFIX}leaving"  # set: uids whose deletion has begun and not ended
+REWRITE = f"{PREFIX}rewrite"  # string: there while Redis's file may hold text of a user who is gone
 
 INSTANCE = f"{PREFIX}instance"  # string: the id of the data folder that this Redis belongs to
 MARK = f"{PREFIX}mark"  # string, empty: written before each wait for the disk, so that there is something to wait for

@@ -50,7 +50,14 @@ def rewrite_log(store: Store, seconds: float = REWRITE_SECONDS) -> bool:
     """Has the append-only file rewritten, so that what was deleted before is gone from disk; returns once it is.
 
     False, with a line in the log, where the server refuses or takes longer than `seconds`. True where it keeps no file.
+    Whichever it is, no rewrite is owed any more.
     """
+    rewritten = _rewritten(store, seconds)
+    store.delete(keys.REWRITE)
+    return rewritten
+
+
+def _rewritten(store: Store, seconds: float) -> bool:
     end = time.monotonic() + seconds
     asked = False
     try:

@@ -59,6 +59,14 @@ redis.call('SADD', KEYS[4], ARGV[1])
 return 1
 """)
 
+# KEYS: this account, accounts' order, leaving, rewrite · ARGV: uid
+_FORGET = Script("""
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('SREM', KEYS[3], ARGV[1])
+redis.call('SET', KEYS[4], '1')
+""")
+
 # KEYS: api keys · ARGV: key's hash, any account
 _HOLDER = Script("""
 local uid = redis.call('HGET', KEYS[1], ARGV[1])
@@ -111,7 +119,7 @@ class Accounts:
     def named(self, id: str) -> Account:
         """The user with this id. Raises `NoSuchUser`."""
         uid = cast("str | None", self._store.hget(keys.IDS, id))
-        account = self._read(uid) if uid else None
+        account = self.of(uid) if uid else None
         if account is None:
             raise _no_user(id)
         return account
@@ -129,17 +137,14 @@ class Accounts:
             keys.ACCOUNTS, f"({after}", "+inf", start=0, num=limit + 1, withscores=True
         )
         leaving = set(self.leaving())
-        accounts = [
-            account for uid, _ in found[:limit] if uid not in leaving and (account := self._read(uid))
-        ]
+        accounts = [account for uid, _ in found[:limit] if uid not in leaving and (account := self.of(uid))]
         return accounts, int(found[limit - 1][1]) if len(found) > limit else None
 
     def uids(self) -> list[str]:
         """Every user's uid."""
         return cast(list[str], self._store.zrange(keys.ACCOUNTS, 0, -1))
 
-    # Deletion has three steps: first nobody can come in as this user, then nobody knows that there was one, and at
-    # last, when the disk does not either, there is nothing left to do.
+    # Deletion has two steps: first nobody can come in as this user, at the end nobody knows that there was one.
 
     def lock_out(self, uid: str) -> None:
         """From now on neither id nor key leads to this user. Raises `NoSuchUser`."""
@@ -152,17 +157,12 @@ class Accounts:
         return list(cast(set[str], self._store.smembers(keys.LEAVING)))
 
     def forget(self, uid: str) -> None:
-        """Nobody knows of a user who was locked out; only the deletion itself is still noted."""
-        with self._store.pipeline(transaction=True) as pipe:
-            pipe.delete(keys.account(uid))
-            pipe.zrem(keys.ACCOUNTS, uid)
-            pipe.execute()
+        """The last traces of a user who was locked out; that Redis's file still has some is noted, not whose."""
+        names = [keys.account(uid), keys.ACCOUNTS, keys.LEAVING, keys.REWRITE]
+        self._store.write(_FORGET, names, [uid])
 
-    def left(self, uid: str) -> None:
-        """The deletion is done."""
-        self._store.srem(keys.LEAVING, uid)
-
-    def _read(self, uid: str) -> Account | None:
+    def of(self, uid: str) -> Account | None:
+        """The user with this uid, one who is being deleted too."""
         return _account(self._store.get(keys.account(uid)))
 
 

@@ -1,16 +1,18 @@
 """How a user goes, so that nothing is left and nothing comes back.
 
-Knows the order: first nobody gets in, then everything under way ends, then the adapters, the records, the account.
-A deletion cut short is in `keys.LEAVING` and finished by upkeep. While a deletion waits it holds no thread, for those
-are few and every chat needs one.
+Knows the order: first nobody gets in, then everything under way ends, then the adapters go, the records, the account,
+and what Redis's file still has of them. A deletion cut short is in `keys.LEAVING` and finished by upkeep.
+While one waits it holds no thread, for those are few and every chat needs one.
 """
 
 from __future__ import annotations
 
 from fastapi.concurrency import run_in_threadpool
 
+from feedback import keys
 from feedback.removal import remove_records, rewrite_log
 from service.parts import Parts
+from service.welcome import forget_first_user
 
 WAIT_SECONDS = 15.0  # for the user's own calls to end
 
@@ -36,6 +38,19 @@ def _remove(parts: Parts, uid: str) -> None:
         return  # another call has done it meanwhile
     parts.store.remove(uid)
     remove_records(parts.redis, uid)
+    if account := parts.accounts.of(uid):
+        forget_first_user(parts.settings, account.id)
     parts.accounts.forget(uid)
-    rewrite_log(parts.redis)  # while the deletion is still noted: cut short, it is done again
-    parts.accounts.left(uid)
+    rewrite_log(parts.redis)
+
+
+async def finish_rewrite(parts: Parts) -> None:
+    """What a deletion that was killed at its end owes: that its user's text goes from Redis's file, too."""
+    if await run_in_threadpool(parts.redis.exists, keys.REWRITE):
+        async with parts.deleting:  # whoever holds it may be doing it
+            await run_in_threadpool(_rewrite, parts)
+
+
+def _rewrite(parts: Parts) -> None:
+    if parts.redis.exists(keys.REWRITE):
+        rewrite_log(parts.redis)

@@ -12,7 +12,7 @@ import os
 import signal
 
 from feedback.connection import StoreError
-from service.deletion import finish_deletion
+from service.deletion import finish_deletion, finish_rewrite
 from service.frames import frames
 from service.learning import DISK_ERRORS, finish_withdrawals
 from service.parts import Parts
@@ -35,6 +35,7 @@ async def upkeep(parts: Parts) -> None:
         try:
             await asyncio.to_thread(_once, parts)
             await _finish_deletions(parts)
+            await finish_rewrite(parts)
             if not reachable:
                 log.warning("Redis answers again")
             reachable = True

@@ -6,6 +6,7 @@ Knows the operator's calls and the files in which the two keys are kept. Does no
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from adapters import disk
@@ -34,6 +35,14 @@ def show(settings: Settings, admin_key: str | None) -> None:
         print(f"\nA thumb up for the newest answer:\n{thumb_line(where, key)}\n", flush=True)
     else:
         print("It has users already. More of them: thumbtune users add", flush=True)
+
+
+def forget_first_user(settings: Settings, id: str) -> None:
+    """Keep no key of a user who is gone; nothing to do for any but the first."""
+    file = settings.folder / KEY_FILE
+    with suppress(FileNotFoundError):
+        if json.loads(file.read_text())["id"] == id:
+            file.unlink()
 
 
 def chat_line(where: str, key: str) -> str:

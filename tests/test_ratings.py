@@ -327,6 +327,23 @@ def test_the_history_is_in_the_order_of_first_ratings_and_what_stands_in_that_of
     assert set(ratings.of("ann", [ids[0], ids[5], ids[2]])) == {ids[0], ids[2]}
 
 
+def test_what_is_said_while_the_history_is_read_is_in_it_once_or_not_yet(redis, ratings, ids, monkeypatch):
+    ratings.put("ann", ids[0], "up")
+    lrange = redis.lrange
+
+    def late(*args):
+        for id in ids[:2]:  # one that was read, one that is new
+            ratings.put("ann", id, "up")
+            ratings.put("ann", id, "down")
+        return lrange(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redis, "lrange", late)
+        history = [(each["message_id"], each["revision"]) for each in ratings.history("ann")]
+    assert history == [(ids[0], 1)]
+    assert [each["revision"] for each in ratings.history("ann")] == [1, 2, 1, 2]
+
+
 def test_a_user_who_is_gone_rates_nothing(redis, ratings, ids):
     ratings.put("ann", ids[0], "up")
     redis.sadd(keys.LEAVING, "ann")

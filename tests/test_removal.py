@@ -1,5 +1,6 @@
 """After a deletion nothing of a user is left: not in Redis, not in its file."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,16 +111,23 @@ def test_a_deletion_killed_before_the_file_is_rewritten_is_finished_later(tmp_pa
         account, _ = accounts.add("ann", "a1b2c3")
         adapters.create("a1b2c3")
         answered(store, "a1b2c3", 9, answer="secret of ann")
-        parts: Any = SimpleNamespace(accounts=accounts, store=adapters, redis=store)
+        settings = SimpleNamespace(folder=tmp_path)
+        parts: Any = SimpleNamespace(accounts=accounts, store=adapters, redis=store, settings=settings)
+        (tmp_path / "first-user.json").write_text('{"id": "ann", "api_key": "tt-ann"}')
+        store.config_set("maxmemory", 1)  # a full server: a user can go all the same
         accounts.lock_out("a1b2c3")
         with monkeypatch.context() as patch:
             patch.setattr(deletion, "rewrite_log", killed)
             with pytest.raises(Killed):
                 deletion._remove(parts, "a1b2c3")
-        assert on_disk(b"secret of ann") and accounts.leaving() == ["a1b2c3"]
-        deletion._remove(parts, "a1b2c3")  # as upkeep does
-        assert not on_disk(b"secret of ann") and not on_disk(account.key_hash.encode())
-        assert accounts.leaving() == [] and not [key for key in store.keys("*") if "a1b2c3" in key]
+        assert on_disk(b"secret of ann") and accounts.leaving() == []
+        parts.deleting = asyncio.Lock()
+        asyncio.run(deletion.finish_rewrite(parts))  # as upkeep does
+        assert not any(on_disk(trace) for trace in (b"secret of ann", account.key_hash.encode(), b"a1b2c3"))
+        monkeypatch.setattr(deletion, "rewrite_log", killed)
+        asyncio.run(deletion.finish_rewrite(parts))  # once
+        assert not (tmp_path / "first-user.json").exists()
+        assert not [key for key in store.keys("*") if "a1b2c3" in key]
 
 
 def test_a_server_without_a_file_has_nothing_to_rewrite(tmp_path):

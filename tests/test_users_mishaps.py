@@ -26,6 +26,7 @@ def parts(redis, tmp_path):
         store=AdapterStore(tmp_path / "adapters", BASE),
         messages=MessageLog(redis),
         ratings=Ratings(redis),
+        settings=SimpleNamespace(folder=tmp_path),
     )
 
 
