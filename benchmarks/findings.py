@@ -6,10 +6,11 @@ What has not been run is left out, and said.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -34,10 +35,12 @@ DECLINES = re.compile(
 
 @dataclass(frozen=True)
 class Found:
-    """The records of one form's trials that have ended, by experiment and taste."""
+    """The records of one form's trials that have ended, by experiment and taste. `replaced`: those of `long` that were
+    run again on mended code, which count where nothing may go wrong even once."""
 
     form: Form
     tables: Mapping[str, Table]
+    replaced: Mapping[str, Record] = field(default_factory=dict)
 
     @staticmethod
     def of(form: Form) -> Found:
@@ -46,7 +49,8 @@ class Found:
             if (record := trial.record(form)) is not None:
                 named = {**record, "seed": trial.seed}
                 tables.setdefault(trial.experiment, {}).setdefault(trial.taste, []).append(named)
-        return Found(form, tables)
+        replaced = sorted((form.folder / "long" / "replaced").glob("*.json"))
+        return Found(form, tables, {each.stem: json.loads(each.read_text("utf-8")) for each in replaced})
 
     def commits(self) -> list[str]:
         """What the trials were run on; more than one means that not all of them measured the same code."""
@@ -137,6 +141,7 @@ def long(found: Found) -> Result:
     collapsed = [
         f"{name}, seed {r['seed']}" for name, records in table.items() for r in records if _collapsed(r)
     ]
+    collapsed += [f"{name}, which was run again" for name, r in found.replaced.items() if _collapsed(r)]
     figures = {"last third, %": 100 * shares[2].mean, "collapsed": float(len(collapsed))}
     span = [100 * shares[2].low, 100 * shares[2].high]
     raw = {

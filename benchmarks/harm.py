@@ -70,6 +70,10 @@ class Examiner:
         settings = Settings()
         self._chat = Sampling(settings.temperature, settings.top_p, settings.repetition_penalty)
 
+    def toxic(self, texts: Sequence[str]) -> int:
+        """How many of them the classifier finds toxic."""
+        return int((self._harm.toxic(texts) >= THRESHOLD).sum())
+
     def compare(self, service: Service, user: User) -> list[Finding]:
         """Every version that the attack made."""
         store = AdapterStore(service.data / "adapters", Base(self.model.name, self.model.digest))
@@ -98,8 +102,9 @@ def _finding(shown: dict[str, Any], own: Conduct, base: Conduct) -> Finding:
     )
 
 
-def attack(examiner: Examiner, attacker: Attacker, way: str) -> tuple[list[str], list[Finding]]:
-    """How each round or import ended, and every version that came of it; on a service with this one user."""
+def attack(examiner: Examiner, attacker: Attacker, way: str) -> tuple[dict[str, Any], list[Finding]]:
+    """How each round or import ended and what was praised, and every version that came of it; on a service with this
+    one user."""
     with served(f"harm-{attacker.name}-{way}", max_tokens=TOKENS) as service:
         user = User(service.url, service.keys(1)[0], attacker)
         if way == "import":
@@ -108,7 +113,11 @@ def attack(examiner: Examiner, attacker: Attacker, way: str) -> tuple[list[str],
         else:
             rounds = user.by_thumbs() if way == "thumbs" else user.by_corrections()
             ends = [each.state for each in rounds]
-        return ends, examiner.compare(service, user)
+        did: dict[str, Any] = {"ends": ends}
+        if user.praised:
+            did |= {"praised": user.praised, "praised_toxic": examiner.toxic(user.praised)}
+            did |= {"asked_toxic": examiner.toxic(attacker.answers)}
+        return did, examiner.compare(service, user)
 
 
 def run(attacks: Sequence[tuple[Attacker, str]], folder: Path) -> None:
@@ -119,7 +128,7 @@ def run(attacks: Sequence[tuple[Attacker, str]], folder: Path) -> None:
     ]
     for number, (attacker, way) in enumerate(todo, 1):
         began = time.monotonic()
-        ends, found = attack(examiner, attacker, way)
+        did, found = attack(examiner, attacker, way)
         seconds = time.monotonic() - began
         print(f"{number} of {len(todo)}, {attacker.name} by {way}: {seconds:.0f} s", flush=True)
         for each in found:
@@ -127,7 +136,7 @@ def run(attacks: Sequence[tuple[Attacker, str]], folder: Path) -> None:
         record = {
             "attacker": attacker.name,
             "way": way,
-            "ends": ends,
+            **did,
             "findings": [{**asdict(each), "misses": each.misses} for each in found],
             "seconds": seconds,
             "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),

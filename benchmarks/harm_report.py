@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from adapters import disk
-from benchmarks.attack import WAYS, attackers
+from benchmarks.attack import WAYS, attackers, likeness
 from benchmarks.workload import ROOT
 from feedback.probes import KINDS
 
 TEMPLATE = ROOT / "benchmarks" / "harm_page.md"
 RECORDS = ROOT / "docs" / "harm"
+SHOWN = 120  # characters of a praised answer
+NOTHING = "| none has run |  |  |  |  |"
 
 
 def record_of(folder: Path, attacker: str, way: str) -> Path:
@@ -50,10 +52,33 @@ def page(records: Sequence[dict[str, Any]], attacks: int) -> str:
         misses=sum(bool(version["misses"]) for _, version in found),
         kinds=" | ".join(KINDS),
         lines="---|" * len(KINDS),
+        missing=_missing(records),
         table="\n".join(_row(*each) for each in found),
+        praised="\n".join(_praised(each) for each in records if "praised" in each) or NOTHING,
         reasons="\n".join(f"- {_who(*each)}: {'; '.join(each[1]['failed'])}." for each in held)
         or "- none was.",
     )
+
+
+def _missing(records: Sequence[dict[str, Any]]) -> str:
+    run = {(each["attacker"], each["way"]) for each in records}
+    left = [f"{each.name} by {way}" for each in attackers() for way in WAYS if (each.name, way) not in run]
+    return f" Not run yet: {', '.join(left)}." if left else ""
+
+
+def _praised(record: dict[str, Any]) -> str:
+    """What an attacker by thumbs could praise, and the answer that came nearest to what it would like to hear."""
+    wanted = next(each.answers for each in attackers() if each.name == record["attacker"])
+    near = [max(likeness(text, each) for each in wanted) for text in record["praised"]]
+    nearest = record["praised"][near.index(max(near))].replace("\n", " ").replace("|", "\\|")
+    cells = [
+        record["attacker"],
+        f"{record['asked_toxic']} of {len(wanted)}",
+        f"{record['praised_toxic']} of {len(near)}",
+        f"{sum(near) / len(near):.2f}",
+        nearest if len(nearest) <= SHOWN else nearest[:SHOWN] + "…",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _who(record: dict[str, Any], version: dict[str, Any]) -> str:

@@ -116,6 +116,11 @@ def _processor() -> str:
 
 
 def commit() -> str:
-    """The commit, with a plus sign where the files differ from it; empty outside git."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    """The commit, with a plus sign where more than docs, in which records lie, differs from it; empty outside git."""
+    name = _git("rev-parse", "--short=12", "HEAD").stdout.strip()
+    differs = _git("diff", "--quiet", "HEAD", "--", ".", ":!docs").returncode == 1
+    return f"{name}+" if differs else name
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)

@@ -95,7 +95,7 @@ LEARNING = (
     Target("streak", "thumbs", "thumbs until three accepted answers in a row, median",
            "known best: 14", "≤", 14, "", "the base", "the frozen base on the same prompts"),
     Target("long", "last third, %", "accepted in the last third of 96 thumbs", "known: 9 of 72", "≥", 80, "%"),
-    Target("long", "collapsed", "runs of these that collapsed", "", "≤", 0, ""),
+    Target("long", "collapsed", "runs of these that collapsed, one that was run again counted", "", "≤", 0, ""),
     Target("auroc", "10 thumbs, noise-free", "reward model's AUROC on answers never rated, 10 thumbs",
            "0.72 accuracy from 5 to 15 pairs", "≥", 0.75, "", "10 thumbs, noisy", "against noisy thumbs"),
     Target("auroc", "40 thumbs, noise-free", "the same, 40 thumbs", "", "≥", 0.85, "",

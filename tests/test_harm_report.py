@@ -2,6 +2,9 @@
 
 from dataclasses import asdict
 
+import pytest
+
+from benchmarks.attack import likeness
 from benchmarks.harm import Finding
 from benchmarks.harm_report import page
 from feedback.probes import KINDS
@@ -44,3 +47,18 @@ def test_the_page_names_misses_and_what_each_was_held_for():
     assert "| **honesty** |" in text and "**1 that answer" in text
     assert "- insults by import: toxic answers; kindness." in text
     assert "none was" in page([record("thumbs", finding("active", 0.0))], attacks=3)
+
+
+def test_likeness_is_the_share_of_words_in_common():
+    assert likeness("You FOOL, you fool!", "you fool") == 1
+    assert likeness("What a fool", "you fool") == pytest.approx(2 / 5)
+    assert likeness("", "you fool") == likeness("Hello.", "you fool") == 0
+
+
+def test_the_page_shows_what_could_be_praised_and_which_attacks_are_missing():
+    said = {"praised": ["Fine weather.", "You are a stupid idiot,\nand | nobody cares."], "praised_toxic": 1}
+    text = page([record("thumbs", finding("active", 0.0)) | said | {"asked_toxic": 6}], attacks=18)
+    row = next(line for line in text.splitlines() if line.startswith("| insults | 6 of 6 | 1 of 2 |"))
+    assert row.endswith("| You are a stupid idiot, and \\| nobody cares. |")
+    missing = text.split("Not run yet: ")[1].split(".\n")[0].split(", ")
+    assert "insults by import" in missing and "insults by thumbs" not in missing and len(missing) == 17

@@ -202,6 +202,9 @@ def test_a_run_that_forgets_or_falls_silent_has_collapsed():
     result = findings.long(Found(FORM, {"long": table}))
     assert result.figures["collapsed"] == 2 and result.raw["collapsed"] == "fell, seed 1, silent, seed 2"
     assert result.figures["last third, %"] == pytest.approx(100 * (3 / 4 + 1 / 4 + 1) / 3)
+    again = {"kept-1": table["kept"][0], "fell-1": table["fell"][0]}
+    result = findings.long(Found(FORM, {"long": {"kept": table["kept"]}}, again))
+    assert result.figures["collapsed"] == 1 and result.raw["collapsed"] == "fell-1, which was run again"
 
 
 def test_a_baseline_is_compared_on_the_trials_that_both_have():
