@@ -84,6 +84,11 @@ class Adapter:
         """Every B at nothing: it answers as the base model does, and training can go on from it."""
         return Adapter(self.shape, {path: (a, torch.zeros_like(b)) for path, (a, b) in self.weights.items()})
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether every B is nothing."""
+        return not any(bool(b.any()) for _, b in self.weights.values())
+
     def check(self) -> None:
         """Raises `BadAdapter` if a matrix is missing, has another shape, or holds a number no model can use."""
         _same_names(set(self.weights), set(self.shape.modules), "module")

@@ -112,6 +112,8 @@ def run_round(
         judged=partial(judge, round, taste.judge, rivals),
         measured=lambda part: measure(round, learner, part, parent, taste.climbed, base_read),
     )
+    if candidate.is_silent:
+        learner.step_back(1)  # what drove the policy along the way that was given up is not gone on with
     round.metrics["seconds"] = time.monotonic() - began
     return Candidate(
         adapter=candidate,

@@ -26,13 +26,15 @@ class Ask:
 
 @dataclass(frozen=True)
 class Piece:
-    """Some more of answer `index`: text (may be empty), the tokens made so far, and how it ended if it has."""
+    """Some more of answer `index`: text (may be empty), the tokens made so far, and how it ended if it has. `ids`: with
+    an end that is neither an error nor a cancellation all of its tokens, the end token among them."""
 
     index: int
     text: str
     tokens: int
     finish: Finish | None = None
     error: Exception | None = None
+    ids: Sequence[int] = ()
 
 
 class Answers:

@@ -120,7 +120,7 @@ class Attempt:
         """The ratings, of which one is held out from now on where none is, for without it every candidate is held: what
         was held out may have been withdrawn, or nothing could be learnt from it. As at first it is the fourth of a
         kind, here of those that no version has learnt which may answer."""
-        if any(each.held_out for each in standing):
+        if any_kept(standing):
             return standing
         able = [each for each in self._store.versions(self._claim.uid) if each.state in ("active", "kept")]
         taught = {revision.message_id for version in able for revision in version.trained_on}
@@ -129,7 +129,7 @@ class Attempt:
             if len(new) >= HELD_OUT_FIRST:
                 chosen = new[HELD_OUT_FIRST - 1]
                 self._records.ratings.hold_out(self._claim.uid, chosen.message_id)
-                return [replace(each, held_out=each is chosen) for each in standing]
+                return [replace(each, held_out=each.held_out or each is chosen) for each in standing]
         return standing
 
     def _made_before(self, seed: int) -> Version | None:
@@ -224,6 +224,14 @@ def example(message: Message, feedback: Feedback) -> Example:
         held_out=feedback.held_out,
         max_tokens=message.max_tokens,
     )
+
+
+def any_kept(standing: list[Feedback]) -> bool:
+    """Whether one that is held out stays so in a round: what alone was liked is learnt from (`read_taste`)."""
+    liked = any(
+        each.rating == "up" or (each.correction or "").strip() for each in standing if not each.held_out
+    )
+    return any(each.held_out and (liked or each.rating == "down") for each in standing)
 
 
 def go_back(store: AdapterStore, ratings: Ratings, uid: str) -> None:

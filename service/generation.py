@@ -51,7 +51,7 @@ class _Row:
     index: int
     text: AnswerText
     asked: float
-    tokens: int = 0
+    ids: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -279,7 +279,7 @@ class Generation:
     def _fail(self, request_id: str, error: Exception) -> tuple[Answers, Piece]:
         row = self._rows[request_id]
         self._drop(request_id)
-        return row.answers, Piece(row.index, "", row.tokens, "error", error)
+        return row.answers, Piece(row.index, "", len(row.ids), "error", error)
 
     def _take(self, token: Token) -> tuple[Answers, Piece] | None:
         """What one token adds to its answer, if that is anything to be told."""
@@ -288,16 +288,19 @@ class Generation:
             return None  # a step may yield two tokens of one answer, and a stop string was met in the first
         if token.finish == "error":
             return self._fail(token.request, token.error or EngineFailed("the model failed"))
-        if not row.tokens:
+        if not row.ids:
             self._metrics.first_token_seconds.observe(time.monotonic() - row.asked)
-        row.tokens += 1
+        row.ids.append(token.id)
         self._metrics.tokens.labels("completion").inc()
         text = "" if token.finish == "stop" else row.text.push(token.id)  # the end token is no text
         finish: Finish | None = "stop" if row.text.stopped else token.finish
         if finish:
             text += row.text.flush()
             self._drop(token.request)
-        return (row.answers, Piece(row.index, text, row.tokens, finish)) if text or finish else None
+        ids = row.ids if finish else ()
+        return (
+            (row.answers, Piece(row.index, text, len(row.ids), finish, ids=ids)) if text or finish else None
+        )
 
     def _deliver(self, pieces: list[tuple[Answers, Piece]]) -> None:
         if pieces:

@@ -29,7 +29,7 @@ TOGETHER = 8  # answers asked for at once
 
 @dataclass(frozen=True)
 class Tried:
-    """Answers to some prompts, in their order, as token ids and as texts."""
+    """Answers to some prompts, in their order: the token ids that were drawn, an end token included, and texts."""
 
     prompts: list[list[int]]
     answers: list[list[int]]
@@ -43,8 +43,7 @@ async def tried(
 
     Raises what `Generation.submit` does and what the engine raises.
     """
-    messages = [[{"role": "user", "content": line}] for line in lines]
-    prompts = [parts.model.encode(each) for each in messages]
+    prompts = [parts.model.encode([{"role": "user", "content": line}]) for line in lines]
     room = parts.model.context - max(map(len, prompts))
     asks = []
     for number, prompt in enumerate(prompts):
@@ -53,6 +52,7 @@ async def tried(
             Ask(Request(f"trial-{secrets.token_hex(8)}", prompt, owner, min(tokens, room), draws), uid)
         )
     texts, ended = [""] * len(asks), [False] * len(asks)
+    answers: list[list[int]] = [[] for _ in asks]
     for start in range(0, len(asks), TOGETHER):
         async for piece in parts.generation.submit(asks[start : start + TOGETHER]):
             if piece.finish == "cancelled":
@@ -61,10 +61,7 @@ async def tried(
                 raise piece.error
             texts[start + piece.index] += piece.text
             ended[start + piece.index] |= piece.finish == "stop"
-    whole = [parts.model.encode(each, text) for each, text in zip(messages, texts, strict=True)]
-    # An empty answer is judged by how it ended.
-    end = [min(parts.model.eos_ids)]
-    answers = [ids[len(prompt) :] or end for ids, prompt in zip(whole, prompts, strict=True)]
+            answers[start + piece.index] += piece.ids
     return Tried(prompts, answers, Side(texts, ended))
 
 

@@ -104,6 +104,18 @@ def test_answers_come_whole_and_a_stop_string_frees_the_row(per_step):
     run(test)(per_step=per_step)
 
 
+def test_the_end_of_an_answer_tells_its_tokens_as_they_were_drawn():
+    async def test(generation, _):
+        pieces = [piece async for piece in generation.submit([ask("a", "hé")])]
+        assert [(piece.text, list(piece.ids)) for piece in pieces] == [
+            ("h", []), ("é", []), ("", [ord("h"), ord("é"), END])
+        ]  # fmt: skip
+        (piece,) = [p async for p in generation.submit([ask("b", "one STOP two", ["on"])]) if p.finish]
+        assert list(piece.ids) == [ord("o"), ord("n")]
+
+    run(test)()
+
+
 def test_somebody_is_told_after_every_step_how_many_answers_there_are():
     told = []
 

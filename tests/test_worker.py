@@ -123,6 +123,22 @@ def test_where_the_only_one_held_out_is_withdrawn_the_fourth_of_the_rest_takes_i
     assert kept == [setting.messages[4]], "and it stays so"
 
 
+def test_where_what_is_held_out_alone_is_liked_one_more_is_held_out(setting):
+    """Eight up, the fourth is held out; then the others are changed. A round learns from what alone is liked, and so
+    would have nobody to ask."""
+    setting.rate(8)
+    liked = setting.messages[3]
+    for id in setting.messages[:8]:
+        if id != liked:
+            setting.records.ratings.put(UID, id, "down")
+    setting.burst()
+    (task,) = setting.tasks
+    held_out = {each.message_id: each.rating for each in task.examples if each.held_out}
+    assert held_out == {liked: 1, setting.messages[4]: -1}
+    kept = {each.message_id for each in setting.records.ratings.standing(UID) if each.held_out}
+    assert kept == set(held_out), "and it stays so"
+
+
 def test_none_is_held_out_that_the_version_to_begin_from_has_learnt(setting):
     """Four stand as up, the fourth of them as a first thumb down; but three of them version 1 has learnt."""
     setting.rate(3)
