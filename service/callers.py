@@ -7,11 +7,15 @@ chain costs as much as the rating that it lets through.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from service.auth import Account
 from service.errors import ApiError
@@ -67,3 +71,26 @@ Running = Annotated[Parts, Depends(parts_of)]
 User = Annotated[Account, Depends(caller)]
 Writer = Annotated[Account, Depends(writer)]
 AsOperator = Depends(operator)
+
+
+class KeyFirst(APIRoute):
+    """A call with a key: whoever sends a wrong one is told of that, whatever the body is like."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def key_first(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except (RequestValidationError, HTTPException):
+                # FastAPI gives up on a body that it cannot parse before it asks who is calling.
+                await self._ask_who(request)
+                raise
+
+        return key_first
+
+    async def _ask_who(self, request: Request) -> None:
+        if AsOperator in self.dependencies:
+            await operator(await parts_of(request), await _admin_key(request))
+        else:
+            await caller(request, await _user_key(request))

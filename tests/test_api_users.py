@@ -41,6 +41,7 @@ OPERATORS = [
     ("POST", "/v1/users/ada/keys"),
     ("DELETE", "/v1/users/ada"),
 ]
+UNREADABLE = [b"{bad", b'"\xff"', b"[" * 100_000]  # no JSON, no UTF-8, too deep
 
 
 @pytest.fixture
@@ -62,6 +63,20 @@ def test_a_users_call_needs_a_users_key(api, method, path):
 def test_an_operators_call_needs_the_operators_key(api, user, method, path):
     for key in (None, "wrong", user.key):
         problem(api.call(method, path, key, json={} if method == "POST" else None), 401)
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS + OPERATORS)
+def test_a_wrong_key_is_told_whatever_the_body_is_like(api, method, path):
+    for body in UNREADABLE:
+        problem(api.call(method, path, "wrong", content=body), 401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_a_body_that_cannot_be_read_is_400_for_whoever_may_call(admin, user, body):
+    problem(user.post("/v1/users", content=body), 401, "invalid_api_key")
+    problem(admin.post("/v1/users", content=body), 400)
+    problem(admin.post("/v1/feedback", content=body), 401, "invalid_api_key")
+    problem(user.post("/v1/feedback", content=body), 400)
 
 
 def test_a_user_is_made_listed_and_knows_itself(admin, api):

@@ -10,14 +10,14 @@ from fastapi.concurrency import run_in_threadpool
 from adapters.export import pack
 from service import learning, progress
 from service.bring_in import bring_in
-from service.callers import Running, User, Writer
+from service.callers import KeyFirst, Running, User, Writer
 from service.errors import ApiError
 from service.examples import ADAPTER, ROUND, VERSION, answers, page
 from service.parts import Parts
 from service.schemas import Reset, Rollback
 from service.shown import round_shown, version_shown
 
-router = APIRouter(prefix="/v1/adapter", tags=["adapter"])
+router = APIRouter(prefix="/v1/adapter", tags=["adapter"], route_class=KeyFirst)
 
 ARCHIVE = {"application/zip": {"schema": {"type": "string", "format": "binary"}}}
 

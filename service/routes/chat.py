@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from adapters.errors import UnknownVersion
 from service.answers import Piece
 from service.auth import Account
-from service.callers import Running, User, Writer
+from service.callers import KeyFirst, Running, User, Writer
 from service.chat import Chat
 from service.disconnect import ClientGone, while_connected
 from service.errors import as_api_error, body_of, unforeseen
@@ -24,7 +24,7 @@ from service.parts import Parts
 from service.plan import PERSONAL
 from service.schemas import ChatRequest
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=KeyFirst)
 
 VERSION_CHANGES = 3  # times in a row that a version may vanish between reading the head and loading it
 STALLED_SECONDS = 10.0  # without reading anything, after which a caller is taken for gone

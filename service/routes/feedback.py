@@ -9,14 +9,14 @@ from starlette.responses import JSONResponse
 
 from feedback.events import NotRated
 from service import learning
-from service.callers import Running, User, Writer
+from service.callers import KeyFirst, Running, User, Writer
 from service.errors import ApiError
 from service.examples import FEEDBACK, answers
 from service.parts import Parts
 from service.schemas import Rating, RatingOf
 from service.shown import feedback_shown
 
-router = APIRouter(tags=["feedback"])
+router = APIRouter(tags=["feedback"], route_class=KeyFirst)
 
 
 @router.put("/v1/messages/{id}/feedback", responses=answers(FEEDBACK))

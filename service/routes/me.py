@@ -7,11 +7,11 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
-from service.callers import Running, User
+from service.callers import KeyFirst, Running, User
 from service.deletion import delete_user
 from service.takeout import takeout
 
-router = APIRouter(tags=["me"])
+router = APIRouter(tags=["me"], route_class=KeyFirst)
 
 
 @router.get("/v1/me")

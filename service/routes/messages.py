@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from service.callers import Running, User
+from service.callers import KeyFirst, Running, User
 from service.examples import MESSAGE, answers
 from service.examples import page as page_of
 from service.shown import message_shown
 
-router = APIRouter(tags=["messages"])
+router = APIRouter(tags=["messages"], route_class=KeyFirst)
 
 
 @router.get("/v1/messages", responses=page_of(MESSAGE))

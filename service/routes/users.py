@@ -12,14 +12,14 @@ from starlette.responses import Response
 from adapters.errors import UnknownUser
 from feedback.connection import StoreFull
 from service.auth import Account, IdInUse, new_uid
-from service.callers import AsOperator, Running
+from service.callers import AsOperator, KeyFirst, Running
 from service.deletion import delete_user
 from service.errors import ApiError
 from service.examples import USER, answers
 from service.parts import Parts
 from service.schemas import NewUser
 
-router = APIRouter(tags=["users"], dependencies=[AsOperator])
+router = APIRouter(tags=["users"], dependencies=[AsOperator], route_class=KeyFirst)
 
 
 @router.post("/v1/users", status_code=201, responses=answers(USER, 201))
