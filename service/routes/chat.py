@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -20,10 +21,12 @@ from service.chat import Chat
 from service.disconnect import ClientGone, while_connected
 from service.errors import as_api_error, body_of, unforeseen
 from service.examples import CHAT, answers
+from service.frames import frames
 from service.parts import Parts
 from service.plan import PERSONAL
 from service.schemas import ChatRequest
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["chat"], route_class=KeyFirst)
 
 VERSION_CHANGES = 3  # times in a row that a version may vanish between reading the head and loading it
@@ -137,7 +140,10 @@ class EventStream(Response):
                 for event in self._chunks(piece):
                     yield event
         except Exception as error:  # noqa: BLE001 - the status has been sent: an event is all that can still tell
-            yield json.dumps(body_of(as_api_error(error) or unforeseen()))
+            known = as_api_error(error)
+            if known is None:
+                log.error("%s in a stream:\n%s", type(error).__name__, frames(error))
+            yield json.dumps(body_of(known or unforeseen()))
             return
         if self._with_usage:
             yield json.dumps({**self._head(), "choices": [], "usage": _usage(self._chat)})
