@@ -397,6 +397,17 @@ def test_a_user_has_one_import_under_way_at_a_time(api):
         problem(bring_in(user, b"no zip"), 400, "bad_adapter")
 
 
+def test_an_upload_that_is_broken_off_is_no_failure_of_the_service(api, user):
+    with endless_import(api, user):
+        pass
+    for _ in range(100):  # the service is soon told
+        if "POST /v1/adapter/import 499" in api.log.read_text():
+            break
+        time.sleep(0.05)
+    log = api.log.read_text()
+    assert "POST /v1/adapter/import 499" in log and "ClientDisconnect" not in log
+
+
 def test_an_upload_without_end_holds_up_no_deletion(api):
     user = api.user()
     with user, endless_import(api, user):

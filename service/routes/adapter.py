@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from adapters.export import pack
 from service import learning, progress
@@ -94,13 +95,17 @@ def export(
 @router.post(
     "/import",
     status_code=201,
+    response_model=None,
     responses=answers(VERSION, 201),
     openapi_extra={"requestBody": {"required": True, "content": ARCHIVE}},
 )
-async def import_(parts: Running, user: User, request: Request) -> dict[str, Any]:
+async def import_(parts: Running, user: User, request: Request) -> dict[str, Any] | Response:
     """A new version from a zip as `export` gives it: active, or held if it fails a check that needs no thumbs."""
     with parts.imports.only(user.uid):  # each holds its archive in memory
-        archive = await request.body()
+        try:
+            archive = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it; the log line says what happened
         with parts.presence.inside(user.uid):  # not before: a deletion waits for no body that never ends
             number = await bring_in(parts, user.uid, archive)
             return version_shown(await run_in_threadpool(parts.store.version, user.uid, number))
