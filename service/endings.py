@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from feedback.connection import StoreFull, StoreUnavailable
-from feedback.events import UnknownMessage
+from feedback.events import UnknownMessage, UserGone
 from feedback.messages import MessageLog
 from service.presence import Closed, Presence
 
@@ -43,7 +43,7 @@ class Endings:
                         return
                     except (StoreUnavailable, StoreFull):
                         await asyncio.sleep(0.2)
-        except Closed:
+        except (Closed, UserGone):
             pass  # the user is being deleted, and so is this message
         except UnknownMessage:
             if reason != "cancelled":
