@@ -83,7 +83,7 @@ class _Inbox:
 
 
 class Generation:
-    """See the module. `max_waiting` answers may wait beside the engine's rows; more are `Busy`.
+    """See the module. `max_waiting` answers may wait beside the engine's rows; more than these `places` are `Busy`.
 
     `tell` hears from the thread, after every step, how many answers the engine has.
     """
@@ -98,7 +98,7 @@ class Generation:
     ) -> None:
         self._engine = engine
         self._decode = decode
-        self._limit = engine.rows + max_waiting
+        self.places = engine.rows + max_waiting
         self._metrics = metrics
         self._tell = tell
         self._inbox = _Inbox()
@@ -130,7 +130,7 @@ class Generation:
         """
         if self._stopping or not self.alive:
             raise Stopping("the service is stopping")
-        free = self._limit - self._under_way() - len(asks)
+        free = self.places - self._under_way() - len(asks)
         if free < 0:
             raise Busy("the service has as many answers under way as it takes on")
         theirs = self._under_way(asks[0].uid)

@@ -6,6 +6,7 @@ one short pass. Does not know where the adapter comes from, or what its answers 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +21,12 @@ from adapters.sampling import Sampling
 from adapters.slots import Owner
 from feedback import harm
 from feedback.gate import Conduct, Side
-from service.answers import Ask
-from service.generation import Stopping
+from service.answers import Answers, Ask
+from service.generation import Busy, ShareTaken, Stopping
 from service.parts import Parts
 
-TOGETHER = 8  # answers asked for at once
+TOGETHER = 8  # answers asked for at once, at most
+AGAIN_SECONDS = 0.2  # until it is asked again for places that were taken
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ async def tried(
 ) -> Tried:
     """One answer of at most `tokens` tokens to each line, alike for every owner: the i-th draws with the seed + i.
 
-    Raises what `Generation.submit` does and what the engine raises.
+    Waits while too few places are free. Raises `Closed`, `Stopping`, and what the engine raises.
     """
     prompts = [parts.model.encode([{"role": "user", "content": line}]) for line in lines]
     room = parts.model.context - max(map(len, prompts))
@@ -53,8 +55,9 @@ async def tried(
         )
     texts, ended = [""] * len(asks), [False] * len(asks)
     answers: list[list[int]] = [[] for _ in asks]
-    for start in range(0, len(asks), TOGETHER):
-        async for piece in parts.generation.submit(asks[start : start + TOGETHER]):
+    together = min(TOGETHER, max(1, parts.generation.places // 2))  # as many are left to chats
+    for start in range(0, len(asks), together):
+        async for piece in await _submitted(parts, asks[start : start + together]):
             if piece.finish == "cancelled":
                 raise Stopping("the service is stopping")
             if piece.error:
@@ -63,6 +66,16 @@ async def tried(
             ended[start + piece.index] |= piece.finish == "stop"
             answers[start + piece.index] += piece.ids
     return Tried(prompts, answers, Side(texts, ended))
+
+
+async def _submitted(parts: Parts, asks: Sequence[Ask]) -> Answers:
+    """The answers, once there are places for all: what was answered before has taken minutes, and is not given up."""
+    while True:
+        parts.presence.check(asks[0].uid)  # a deletion waits for whoever is inside
+        try:
+            return parts.generation.submit(asks)
+        except (Busy, ShareTaken):
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def conduct(parts: Parts, uid: str, owner: Owner | None, adapter: Adapter | None) -> Conduct:

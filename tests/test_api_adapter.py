@@ -352,7 +352,7 @@ def test_a_broken_or_hostile_import_is_400_and_changes_nothing(user, good, how):
 
 
 def test_an_import_works_where_places_are_few(tmp_path, good):
-    with alone(tmp_path, rows=2, max_waiting=6) as api, api.user() as user:
+    with alone(tmp_path, rows=4, max_waiting=3) as api, api.user() as user:
         assert bring_in(user, archive(good)).json()["state"] == "active"
 
 
