@@ -71,8 +71,9 @@ class Planner:
 
     def _check(self, body: ChatRequest) -> None:
         limits = self._settings
-        if (body.n or 1) > limits.max_choices:
-            raise ApiError(400, "invalid_value", f"n: at most {limits.max_choices} choices", "n")
+        choices = min(limits.max_choices, limits.rows + limits.max_waiting)  # no more can ever be taken on
+        if (body.n or 1) > choices:
+            raise ApiError(400, "invalid_value", f"n: at most {choices} choices", "n")
         asked = body.max_completion_tokens or body.max_tokens or 1
         if asked > limits.max_max_tokens:
             param = "max_completion_tokens" if body.max_completion_tokens else "max_tokens"

@@ -259,6 +259,8 @@ def test_a_whole_answer_that_nobody_waits_for_is_cancelled_and_empty(api, user):
 def test_more_than_the_service_takes_on_is_429_and_passes(tmp_path):
     with alone(tmp_path, rows=2, max_waiting=2) as api, api.user() as user:
         body = {**LONG, "n": 4, "stream": True}
+        too_many = user.post("/v1/chat/completions", json={**body, "n": 5})
+        assert problem(too_many, 400, "invalid_value") == "n: at most 4 choices"  # however often it is sent
         with user.stream("POST", "/v1/chat/completions", json=body) as response:
             stream = events(response)
             next(stream)
