@@ -13,6 +13,7 @@ from adapters.slots import NoFreeSlot
 from service import bring_in, generation
 from service.errors import as_api_error, respond
 from service.metrics import Metrics
+from service.presence import Presence
 from service.trial import tried
 from tests.candidates import UID, adapter
 from tests.engines import QUESTIONS, answers, engine_of
@@ -48,7 +49,7 @@ def test_answers_on_trial_are_the_tokens_that_were_drawn(tmp_path):
     async def trial():
         made = generation.Generation(engine_of(model), model.decode, 8, Metrics(), lambda _: None)
         made.start()
-        parts: Any = SimpleNamespace(model=model, generation=made)
+        parts: Any = SimpleNamespace(model=model, generation=made, presence=Presence())
         try:
             return await tried(parts, UID, None, QUESTIONS, 60, Sampling(seed=3))
         finally:
@@ -60,4 +61,6 @@ def test_answers_on_trial_are_the_tokens_that_were_drawn(tmp_path):
         for number, prompt in enumerate(found.prompts)
     ]
     assert found.answers == [answers(engine_of(model), [each])[each.id] for each in asked]
-    assert [answer[-1] in model.eos_ids for answer in found.answers] == found.side.ended and any(found.side.ended)
+    assert [answer[-1] in model.eos_ids for answer in found.answers] == found.side.ended and any(
+        found.side.ended
+    )
