@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"  # what decoding gives for bytes that are no character (yet)
+# How many of them at the end of a text can still become characters. Where a tokenizer spells a character in tokens of
+# one byte, it decodes a run of them as one U+FFFD a byte until every character in the run is finished: the character
+# before, of up to 4 bytes and already given out as 1, and up to 3 bytes of the one that is coming.
+MOST_OPEN = 4 + 3 - 1
 
 
 class Detokeniser:
@@ -28,11 +32,10 @@ class Detokeniser:
         """The characters that this token makes certain; often one piece, sometimes none."""
         self._ids.append(token)
         text = self._tail()
-        # Only a last U+FFFD can still become a character: the bytes before it are decided.
-        whole = not text.endswith(REPLACEMENT)
-        certain = text if whole else text[:-1]
+        undecided = min(len(text) - len(text.rstrip(REPLACEMENT)), MOST_OPEN)
+        certain = text[: len(text) - undecided]
         piece, self._given = certain[self._given :], max(self._given, len(certain))
-        if whole and certain:
+        if certain and not undecided:
             self._front, self._ids, self._given = self._ids, [], 0
         return piece
 
@@ -89,5 +92,5 @@ class AnswerText:
         return self._stops.found
 
     def flush(self) -> str:
-        """What was held back, now that the answer has ended. Bytes of an unfinished character are dropped."""
+        """What was held back, now that the answer has ended. Bytes at its end that are no character are dropped."""
         return self._stops.flush()

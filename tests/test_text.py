@@ -1,8 +1,11 @@
 """Tokens to text: whole characters, stop strings across token borders, nothing taken back."""
 
 import itertools
+import re
 
 import pytest
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import WordLevel
 
 from service.text import AnswerText, Detokeniser, StopStrings
 from tests.tiny import tiny_tokenizer
@@ -33,8 +36,8 @@ def test_pieces_add_up_to_the_whole_text():
 def test_bytes_that_are_no_character_do_not_hold_up_what_follows():
     alphabet = {byte: i for i, byte in enumerate(sorted(range(256), key=lambda b: decode_order()[b]))}
     detokeniser = Detokeniser(decode)
-    pieces = [detokeniser.push(alphabet[byte]) for byte in b"\x80\x80\xe6A"]
-    assert pieces == ["", "\ufffd", "\ufffd", "\ufffdA"]
+    pieces = [detokeniser.push(alphabet[byte]) for byte in b"\x80" * 7 + b"\xe6A"]
+    assert pieces == [""] * 6 + ["\ufffd", "\ufffd", "\ufffd" * 6 + "A"]
 
 
 def decode_order():
@@ -42,6 +45,36 @@ def decode_order():
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     return bytes_to_unicode()
+
+
+def byte_fallback():
+    """A decode as Mistral's and Llama 2's: what is not among its words is spelt in tokens of one byte, as is "\\n"."""
+    words = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁end"]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="▁"))
+    chain = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(chain)
+    return tokenizer
+
+
+def spelt(text):
+    """The ids of `text`, for that tokenizer."""
+    for word in re.split("( end| )", text):
+        known = {" end": [257], " ": [256]}
+        yield from known.get(word, word.encode())
+
+
+def test_characters_spelt_in_tokens_of_one_byte_come_whole():
+    text = "é👩👩‍🚀漢👩\n\n👩é end 漢字 – é"
+    decode, ids = byte_fallback().decode, list(spelt(text))
+    detokeniser = Detokeniser(decode)
+    pieces = [detokeniser.push(token) for token in ids]
+    assert "".join(pieces) == decode(ids) == text
+
+
+def test_tokens_of_one_byte_that_are_no_character_do_not_change_what_was_given_out():
+    detokeniser = Detokeniser(byte_fallback().decode)
+    pieces = [detokeniser.push(token) for token in [*"👩".encode(), *"漢".encode()[:2], 257, *"é".encode()]]
+    assert pieces == ["", "", "", "👩", "", "", "\ufffd" * 5 + " end", "", "é"]
 
 
 def test_a_tokenizer_that_drops_a_leading_space_keeps_the_spaces_within():
