@@ -45,7 +45,7 @@ class GaveUp(Exception):
 
 
 def serve(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; the exit code. Raises `CannotStart`."""
+    """Run until SIGTERM, SIGINT or the terminal's end; the exit code. Raises `CannotStart`."""
     with alone(settings.folder / "serve.lock", "`thumbtune serve`"):
         # The API of a supervisor that was killed ends by itself, once its running answers have.
         with alone(settings.folder / "api.lock", "API", patience=settings.grace + BEYOND_GRACE_SECONDS):
@@ -68,6 +68,8 @@ class Supervisor:
         """Start, look after, stop; the exit code. Raises `ServerFailed` and what `welcome.show` raises."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it, to go on without a terminal
+            signal.signal(signal.SIGHUP, self._on_signal)
         try:
             self._start()
             while not self._stop.wait(LOOK_SECONDS):
@@ -78,8 +80,9 @@ class Supervisor:
         finally:
             self._shut_down()
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stop.is_set():  # the second one: somebody will not wait
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        # The second one: somebody will not wait. Not so SIGHUP, which kernel, shell and make all send for one terminal.
+        if self._stop.is_set() and number != signal.SIGHUP:
             self._hurry.set()
         self._stop.set()
 

@@ -64,11 +64,11 @@ def served(folder, **settings):
         process.wait()
 
 
-def spawn(folder, env):
-    """`thumbtune serve`, not waited for, and the file that it prints into, emptied."""
+def spawn(folder, env, *before):
+    """`thumbtune serve`, not waited for, and the file that it prints into, emptied. `before`: what it is run by."""
     log = folder / "serve.log"
     with log.open("w") as out:
-        command = [sys.executable, "-m", "service", "serve"]
+        command = [*before, sys.executable, "-m", "service", "serve"]
         return subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT), log
 
 

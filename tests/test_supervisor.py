@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -48,17 +50,19 @@ def test_first_start_second_start_and_a_second_service(tmp_path):
         assert str(service.data / "first-user.json") in said and key not in said and admin not in said
         with service.client() as client:
             assert [each["id"] for each in client.get("/v1/messages").json()["data"]] == [answer["id"]]
-            assert last_line_of_an_answer_under_way(client, service) == "data: [DONE]"
+            assert last_line_of_an_answer_under_way(client, service, signal.SIGINT) == "data: [DONE]"
         assert service.process.wait(60) == 0
 
 
-def last_line_of_an_answer_under_way(client, service):
-    """While the service is told to stop."""
+def last_line_of_an_answer_under_way(client, service, *numbers):
+    """While the service is told to stop, by these signals."""
     body = {"messages": [{"role": "user", "content": "?"}], "max_tokens": 100, "stream": True}
     with client.stream("POST", "/v1/chat/completions", json=body) as answer:
         lines = answer.iter_lines()
         next(lines)
-        service.process.send_signal(signal.SIGINT)
+        for number in numbers:
+            service.process.send_signal(number)
+            time.sleep(0.2)  # two of a kind at once would come as one
         *_, last = (line for line in lines if line)
     return last
 
@@ -73,7 +77,7 @@ def shell(line):
 
 
 @pytest.mark.slow
-def test_each_part_is_brought_back(tmp_path):
+def test_each_part_is_brought_back_and_ends_in_order_when_the_terminal_is_closed(tmp_path):
     with served(tmp_path) as service, service.client() as client:
         ask(client)
         for word in ("service trainer", "valkey-server", "service api"):
@@ -84,7 +88,11 @@ def test_each_part_is_brought_back(tmp_path):
             )
             until(lambda: answers(client), service.process, service.log, seconds=60)
         assert service.log.read_text().count("starting it again") == 3
-        assert service.stop() == 0
+        pids = service.pids()
+        # The kernel says so, and the shell once more.
+        last = last_line_of_an_answer_under_way(client, service, signal.SIGHUP, signal.SIGHUP)
+        assert last == "data: [DONE]" and service.process.wait(60) == 0
+        assert not any(alive(pid) for pid in pids)
 
 
 def answers(client):
@@ -110,16 +118,23 @@ def test_when_the_supervisor_is_killed_its_parts_end_and_the_next_one_waits_for_
         ) as answer:  # so that the API takes its time
             next(answer.iter_lines())
             service.process.kill()
-            process, log = spawn(tmp_path, service.env)
+            process, log = spawn(tmp_path, service.env, "nohup")
         try:
             until(lambda: "thumbtune is ready" in log.read_text(), process, log, seconds=90)
             until(lambda: not any(alive(pid) for pid in pids), seconds=30)
             ask(client)
+            assert ignores(process.pid, signal.SIGHUP)
             process.terminate()
             assert process.wait(60) == 0
         finally:
             process.kill()
             process.wait()
+
+
+def ignores(pid, number):
+    """Whether the process takes no notice of the signal."""
+    (mask,) = re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize(
