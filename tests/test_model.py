@@ -1,7 +1,10 @@
 """The base model: what loads, what is refused and with which words, and how a conversation is put to it."""
 
 import json
+import resource
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from adapters import lora
+from adapters import checkpoint, lora
 from adapters.checkpoint import EMBEDDED_NAME, ModelError, resolve
 from adapters.model import ModelConfig, load, pick_device, pick_dtype
 from tests.tiny import tiny_model
@@ -139,7 +142,50 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path):
     (tmp_path / "wrong.gguf").write_bytes(b"GGUF, but not really")
     with pytest.raises(ModelError):
         loaded(tmp_path / "wrong.gguf", tmp_path)
-    assert not list((tmp_path / "models").glob("*")), "nothing half converted is left"
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [".lock"], (
+        "nothing half converted is left"
+    )
+
+
+@pytest.fixture
+def gguf(tmp_path):
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"taken for a GGUF file by what stands in for its conversion")
+    return file
+
+
+def test_a_conversion_that_the_disk_has_no_room_for_is_said_so(gguf, tmp_path, monkeypatch):
+    def onto_a_full_disk(_, target):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            save_file({"weight": torch.zeros(1000)}, target / "model.safetensors")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    monkeypatch.setattr(checkpoint, "_dequantize", onto_a_full_disk)
+    with pytest.raises(ModelError, match=r"cannot keep the converted model in .*models: .*File too large"):
+        resolve(str(gguf), tmp_path / "models", QUIET)
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [".lock"]
+
+
+def test_of_those_who_convert_at_once_one_does_and_removes_what_killed_ones_left(gguf, tmp_path, monkeypatch):
+    done = []
+
+    def dequantized(file, target):
+        time.sleep(0.1)  # so that the others come meanwhile
+        done.append(file)
+        tiny_model(target)
+
+    monkeypatch.setattr(checkpoint, "_dequantize", dequantized)
+    left = tmp_path / "models" / ".converting-killed"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half of it")
+    with ThreadPoolExecutor() as threads:
+        found = list(threads.map(lambda _: resolve(str(gguf), tmp_path / "models", QUIET), range(3)))
+    assert done == [gguf] and len(set(found)) == 1
+    names = {path.name for path in (tmp_path / "models").iterdir()}
+    assert names == {".lock", Path(found[0].path).name}
 
 
 def test_devices_and_dtypes_that_are_not_there_are_refused():
