@@ -170,8 +170,11 @@ def connect(url: str) -> Store:
             # A server that is restarted is back within the retries; one that hangs costs one timeout, not four.
             retry=Retry(ExponentialBackoff(cap=0.4, base=0.05), 3, (exceptions.ConnectionError,)),
         )
-    except ValueError as error:
-        raise BadAddress(f"not a Redis URL (redis://, rediss:// or unix://): {error}") from None
+    except ValueError:  # its own words quote what it took for the port: it may be a part of the password
+        raise BadAddress(
+            "not a Redis URL (redis://, rediss:// or unix://), like redis://name:password@host:6379/0; "
+            "a /, ?, # or @ in the password needs percent-encoding (%2F, %3F, %23, %40)"
+        ) from None
     assert isinstance(store, Store), "from_url makes what it is called on"
     return store
 
