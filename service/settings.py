@@ -170,6 +170,10 @@ class Settings:
         if settings.alpha > MOST_ALPHA * settings.rank:
             most = f"{MOST_ALPHA:g} × {PREFIX}RANK, here {MOST_ALPHA * settings.rank:g}"
             raise BadSetting(f"{PREFIX}ALPHA must be at most {most}, not {settings.alpha:g}")
+        if not (settings.admin_key or "").isascii():
+            raise BadSetting(
+                f"{PREFIX}ADMIN_KEY must hold ASCII characters only: it goes into a call's headers"
+            )
         return settings
 
     @classmethod

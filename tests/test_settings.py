@@ -50,6 +50,12 @@ def test_a_secret_is_neither_described_nor_in_an_error():
     assert "hush" not in str(error.value)
 
 
+def test_an_admin_key_that_no_header_can_hold_is_refused_untold():
+    with pytest.raises(BadSetting, match="THUMBTUNE_ADMIN_KEY must hold ASCII characters only") as error:
+        Settings.read({"THUMBTUNE_ADMIN_KEY": "hush-hüsh"})
+    assert "hush" not in str(error.value)
+
+
 def test_every_setting_is_described():
     described = Settings.read({}).describe()
     assert [each.variable for each in described] == Settings.variables()
