@@ -24,7 +24,6 @@ from starlette.exceptions import HTTPException
 
 from service import errors
 from service.border import Border
-from service.operator import ADMIN_KEY_FILE
 from service.parts import Parts, assemble
 from service.routes import adapter, chat, feedback, me, messages, operator, users
 from service.settings import Settings
@@ -82,9 +81,6 @@ def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises `CannotStart` and what else `assemble` raises, before it listens."""
     with bound(settings) as listener:
         parts = assemble(settings)
-        if parts.admin.made:
-            file = settings.folder / ADMIN_KEY_FILE
-            print(f"Admin key: {parts.admin.made}  (shown only now, kept in {file}, mode 0600)", flush=True)
         try:
             config = uvicorn.Config(
                 create_app(settings, parts),

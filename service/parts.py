@@ -89,7 +89,7 @@ def assemble(settings: Settings) -> Parts:
     """
     with ExitStack() as held:
         held.enter_context(alone(settings.folder / "api.lock", "API"))
-        admin = AdminKey(settings.admin_key, settings.folder / ADMIN_KEY_FILE)
+        admin = _admin_key(settings)
         redis, promised = _redis(settings)
         held.callback(redis.close)
         courier = Courier(redis)
@@ -135,6 +135,15 @@ def assemble(settings: Settings) -> Parts:
         parts.close()
         raise
     return parts
+
+
+def _admin_key(settings: Settings) -> AdminKey:
+    """Says at once what it made: if the rest of this start fails, the next one finds it made and shows it no more."""
+    file = settings.folder / ADMIN_KEY_FILE
+    admin = AdminKey(settings.admin_key, file)
+    if admin.made:
+        print(f"Admin key: {admin.made}  (shown only now, kept in {file}, mode 0600)", flush=True)
+    return admin
 
 
 def _redis(settings: Settings) -> tuple[Store, Durability]:

@@ -18,9 +18,8 @@ from types import FrameType
 import httpx
 
 from service import welcome
-from service.auth import AdminKey
 from service.children import Child
-from service.operator import ADMIN_KEY_FILE, address
+from service.operator import address
 from service.settings import Settings, part_environment
 from service.starting import alone, bound
 from service.stop import Stop
@@ -88,7 +87,6 @@ class Supervisor:
 
     def _start(self) -> None:
         """Returns when all parts are started and the API is ready, or a signal came. Raises `GaveUp`."""
-        admin = AdminKey(self._settings.admin_key, self._settings.folder / ADMIN_KEY_FILE)
         if self._valkey:
             self._valkey.start()
             self._valkey.wait_ready()
@@ -97,7 +95,7 @@ class Supervisor:
             if self._stop.wait(LOOK_SECONDS):
                 return
             self._look(starting=True)
-        welcome.show(self._settings, admin.made)
+        welcome.show(self._settings)
         self._trainer.start()
 
     def _look(self, starting: bool = False) -> None:

@@ -1,6 +1,6 @@
 """What `thumbtune serve` says once it is ready, and the first user that it makes on a new data folder.
 
-Knows the operator's calls and the files in which the two keys are kept. Does not know processes.
+Knows the operator's calls and the file in which that user's key is kept. Does not know processes.
 """
 
 from __future__ import annotations
@@ -10,23 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from adapters import disk
-from service.operator import ADMIN_KEY_FILE, Operator, address, operator_of
+from service.operator import Operator, address, operator_of
 from service.settings import Settings
 
 FIRST_USER = "me"
 KEY_FILE = "first-user.json"  # {"id", "api_key"}
 
 
-def show(settings: Settings, admin_key: str | None) -> None:
-    """Print the address, and on a new data folder what is needed for a first chat. Raises `CallFailed`.
-
-    `admin_key`: the operator's key, if it was made just now.
-    """
+def show(settings: Settings) -> None:
+    """Print the address, and on a new data folder what is needed for a first chat. Raises `CallFailed`."""
     where, file = address(settings), settings.folder / KEY_FILE
     print(f"\nthumbtune is ready at {where} (all calls: {where}/docs)")
-    if admin_key:
-        kept = settings.folder / ADMIN_KEY_FILE
-        print(f"Admin key: {admin_key}  (shown only now, kept in {kept}, mode 0600)")
     if file.exists():
         print(f"The key of the first user is kept in {file}. More users: thumbtune users add", flush=True)
     elif key := _first_user(operator_of(settings), file):

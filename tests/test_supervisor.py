@@ -147,6 +147,8 @@ def ignores(pid, number):
 def test_what_cannot_start_is_said_once_and_not_tried_again(tmp_path, wrong, said):
     done, log = ended(tmp_path, **wrong)
     assert done == 3 and said in log and "Traceback" not in log and "starting it again" not in log
+    made = [file.read_text().strip() for file in (tmp_path / "data").glob("admin.key")]
+    assert all(log.count(key) == 1 for key in made), "it is shown by the start that makes it, or never"
 
 
 def test_a_port_in_use_is_said_at_once(tmp_path):
