@@ -32,7 +32,7 @@ def show(settings: Settings) -> None:
 
 
 def forget_first_user(settings: Settings, id: str) -> None:
-    """Keep no key of a user who is gone; nothing to do for any but the first."""
+    """Keep no key of a user who is gone or has another by now; nothing to do for any but the first."""
     file = settings.folder / KEY_FILE
     with suppress(FileNotFoundError):
         if json.loads(file.read_text())["id"] == id:

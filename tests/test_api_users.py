@@ -113,8 +113,12 @@ def test_an_unknown_field_is_400(admin):
 
 
 def test_a_new_key_ends_the_old_one(admin, api, user):
+    kept = Path(api.data) / "first-user.json"
+    kept.write_text(json.dumps({"id": user.id, "api_key": user.key}))
+    with api.user() as other:
+        assert admin.post(f"/v1/users/{other.id}/keys").status_code == 201 and kept.exists()
     made = admin.post(f"/v1/users/{user.id}/keys")
-    assert made.status_code == 201 and made.json()["id"] == user.id
+    assert made.status_code == 201 and made.json()["id"] == user.id and not kept.exists()
     problem(user.get("/v1/me"), 401)
     with api.client(made.json()["api_key"]) as again:
         assert again.get("/v1/me").json()["id"] == user.id

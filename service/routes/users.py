@@ -18,6 +18,7 @@ from service.errors import ApiError
 from service.examples import USER, answers
 from service.parts import Parts
 from service.schemas import NewUser
+from service.welcome import forget_first_user
 
 router = APIRouter(tags=["users"], dependencies=[AsOperator], route_class=KeyFirst)
 
@@ -38,7 +39,9 @@ def add(parts: Running, body: NewUser | None = None) -> dict[str, str]:
 @router.post("/v1/users/{id}/keys", status_code=201, responses=answers(USER, 201))
 def new_key(parts: Running, id: str) -> dict[str, str]:
     """A new key for the user; the old one stops working."""
-    return {"id": id, "api_key": parts.accounts.rotate(id)}
+    key = parts.accounts.rotate(id)
+    forget_first_user(parts.settings, id)
+    return {"id": id, "api_key": key}
 
 
 @router.get("/v1/users")
