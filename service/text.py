@@ -39,8 +39,20 @@ class Detokeniser:
             self._front, self._ids, self._given = self._ids, [], 0
         return piece
 
-    def _tail(self) -> str:
-        return self._decode(self._front + self._ids)[len(self._decode(self._front)) :]
+    def flush(self) -> str:
+        """What was undecided, now that the text has ended, without the bytes of an unfinished character."""
+        for late in range(
+            min(4, len(self._ids) + 1)
+        ):  # three of its four bytes may have come, each as a token
+            text = self._tail(without=late)
+            if (text or self._front) and not text.endswith(REPLACEMENT):
+                return text[self._given :]
+        return self._tail()[self._given : -1]  # it was no beginning of a character
+
+    def _tail(self, without: int = 0) -> str:
+        """The text of the ids after the front, but for so many of the last."""
+        ids = self._ids[: len(self._ids) - without]
+        return self._decode(self._front + ids)[len(self._decode(self._front)) :]
 
 
 class StopStrings:
@@ -92,5 +104,5 @@ class AnswerText:
         return self._stops.found
 
     def flush(self) -> str:
-        """What was held back, now that the answer has ended. Bytes at its end that are no character are dropped."""
-        return self._stops.flush()
+        """What was held back, now that the answer has ended. Bytes of an unfinished character are dropped."""
+        return self._stops.push(self._detokeniser.flush()) + self._stops.flush()

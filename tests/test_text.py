@@ -118,6 +118,20 @@ def test_the_last_unfinished_character_of_an_answer_is_dropped():
     assert text.flush() == ""
 
 
+@pytest.mark.parametrize("late", [1, 2, 3])
+@pytest.mark.parametrize("before", ["", "a", "é end", "👩", "漢字"])
+def test_so_is_one_that_was_spelt_in_tokens_of_one_byte_and_nothing_else(before, late):
+    text = AnswerText(byte_fallback().decode, [])
+    ids = [*spelt(before), *"👩".encode()[:late]]
+    given = "".join(text.push(token) for token in ids) + text.flush()
+    assert given == (before or "\ufffd" * (late - 1))
+
+
+def test_an_answer_of_bytes_that_are_no_character_is_not_empty():
+    text = AnswerText(byte_fallback().decode, [])
+    assert "".join(text.push(0x80) for _ in range(4)) + text.flush() == "\ufffd" * 3
+
+
 def test_held_back_text_comes_at_the_end():
     text = AnswerText(decode, ["zz"])
     assert "".join(text.push(token) for token in tokens("jaz")) == "ja"
