@@ -53,7 +53,9 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.read()
         _log(settings)
-        return command(settings, arguments)
+        code = command(settings, arguments)
+        sys.stdout.flush()  # here, where a reader who has left is no error; not when the interpreter ends
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `thumbtune users list | head`

@@ -69,8 +69,9 @@ def test_a_setting_that_cannot_be():
     refused(thumbtune("api", env={"THUMBTUNE_ROWS": "many"}), 2, "THUMBTUNE_ROWS must be a whole number")
 
 
-def test_output_cut_off_by_a_pipe_is_no_traceback():
-    command = f"{sys.executable} -m service settings | true"
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_cut_off_by_a_pipe_is_no_traceback(unbuffered):
+    command = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m service settings | true"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
 
