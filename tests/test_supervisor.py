@@ -76,8 +76,16 @@ def shell(line):
     return done.stdout
 
 
+@pytest.fixture
+def with_a_terminal():
+    """What is started here does not inherit that SIGHUP is ignored, as under `nohup make test`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.slow
-def test_each_part_is_brought_back_and_ends_in_order_when_the_terminal_is_closed(tmp_path):
+def test_each_part_is_brought_back_and_ends_in_order_when_the_terminal_is_closed(tmp_path, with_a_terminal):
     with served(tmp_path) as service, service.client() as client:
         ask(client)
         for word in ("service trainer", "valkey-server", "service api"):
