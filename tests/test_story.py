@@ -128,7 +128,7 @@ def same_in_peft(api, folder, archive, version):
     (owner,) = [uid for uid in store.users() if store.head(uid).active == version]
     slot = Slots(model, model.lora_shape(8, 16.0), store.load, 1).pin((owner, version))
     ids = torch.tensor([model.encode([{"role": "user", "content": "What is a fork?"}])])
-    (checkpoint,) = (api.data / "models").iterdir()
+    (checkpoint,) = (path for path in (api.data / "models").iterdir() if path.is_dir())
     network = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     with torch.inference_mode():
         ours = model.logits(model.states(ids, lora.Single(slot)))
