@@ -168,9 +168,8 @@ class Engine:
                 break
             if self.running and self._room_for(request) < 0:
                 break
-            seen = self._mark(
-                request
-            )  # what may fail for want of memory comes before what would have to be undone
+            # What may fail for want of memory comes before what would have to be undone.
+            seen = self._mark(request)
             try:
                 slot = self.slots.pin(request.owner)
             except NoFreeSlot:

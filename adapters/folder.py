@@ -224,11 +224,8 @@ class UserFolder:
         ratings that shaped it. Under the lock nobody else is still at it."""
         for folder in list(self.versions.iterdir()):
             if folder.name.startswith(".") or (folder.name.isdigit() and int(folder.name) >= head.next):
-                log.warning(
-                    "adapter %s: %s is left of a process that was killed, deleted",
-                    self.path.name,
-                    folder.name,
-                )
+                name = self.path.name
+                log.warning("adapter %s: %s is left of a process that was killed, deleted", name, folder.name)
                 shutil.rmtree(folder)
 
     def _newest_kept(self, head: Head, other_than: int) -> int:

@@ -197,11 +197,9 @@ class Ratings:
         old = [_feedback(json.loads(entry)) for entry in self._store.lrange(keys.old_ratings(uid), 0, -1)]
         place = {message_id: number for number, message_id in enumerate(ids)}
         # What was rated or changed between these looks is in none of them, or in two.
-        every = {(each.message_id, each.revision): each for each in old + newest if each.message_id in place}
-        return [
-            each.to_json()
-            for _, each in sorted(every.items(), key=lambda item: (place[item[0][0]], item[0][1]))
-        ]
+        said = {(each.message_id, each.revision): each for each in old + newest if each.message_id in place}
+        every = sorted(said.values(), key=lambda each: (place[each.message_id], each.revision))
+        return [each.to_json() for each in every]
 
     def counts(self, uid: str) -> Counts:
         """How many ratings there are of each kind."""

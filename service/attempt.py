@@ -164,9 +164,8 @@ class Attempt:
         revisions = [(each.message_id, each.revision) for each in made.trained_on]
         self._patiently(lambda: records.ratings.mark_used(claim.uid, revisions, made.version))
         passed = made.gate["passed"]
-        with suppress(
-            RoundOvertaken
-        ):  # done before, and only the answer was lost; or by whom asks for the next
+        # It may have been done, and only the answer lost; or somebody has ended it, who asks for the next.
+        with suppress(RoundOvertaken):
             self._patiently(
                 lambda: records.rounds.end(
                     claim,

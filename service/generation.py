@@ -297,10 +297,9 @@ class Generation:
         if finish:
             text += row.text.flush()
             self._drop(token.request)
-        ids = row.ids if finish else ()
-        return (
-            (row.answers, Piece(row.index, text, len(row.ids), finish, ids=ids)) if text or finish else None
-        )
+        if not (text or finish):
+            return None
+        return row.answers, Piece(row.index, text, len(row.ids), finish, ids=row.ids if finish else ())
 
     def _deliver(self, pieces: list[tuple[Answers, Piece]]) -> None:
         if pieces:

@@ -41,9 +41,8 @@ class Detokeniser:
 
     def flush(self) -> str:
         """What was undecided, now that the text has ended, without the bytes of an unfinished character."""
-        for late in range(
-            min(4, len(self._ids) + 1)
-        ):  # three of its four bytes may have come, each as a token
+        # Three of its four bytes may have come, each as a token.
+        for late in range(min(4, len(self._ids) + 1)):
             text = self._tail(without=late)
             if (text or self._front) and not text.endswith(REPLACEMENT):
                 return text[self._given :]

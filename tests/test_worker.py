@@ -409,15 +409,20 @@ def test_ratings_whose_trainers_keep_dying_are_given_up(setting):
     assert "the trainer died" in setting.rounds()[0].reason
 
 
-def test_a_trainer_that_died_just_after_publishing_is_not_learnt_after(setting):
+def publish_and_die(setting):
+    """A trainer's round over eight thumbs publishes version 1, of which no record is made; and its lock has run out."""
     setting.rate(8)
     setting.trainer()._begin()
-    claim = setting.records.claims.take("dead", SOON.rules, lease=0.05)
+    claim = setting.records.claims.take("dead", SOON.rules, lease=60)
     begun = Rounds(setting.redis).start(claim, [(id, 1) for id in setting.messages])
     trained_on = [Revision(id, 1) for id in setting.messages]
     made = Candidate(adapter(7), {}, {}, 0, trained_on, {"kl": 1.5}, PASSED, seed_of(begun))
     setting.store.publish(UID, made, setting.store.head(UID).epoch)
-    time.sleep(0.1)
+    setting.redis.delete(keys.lock(UID))
+
+
+def test_a_trainer_that_died_just_after_publishing_is_not_learnt_after(setting):
+    publish_and_die(setting)
     setting.burst()
     (round,) = setting.rounds()
     assert setting.tasks == [] and states(setting.store) == {1: "active"}
@@ -426,29 +431,15 @@ def test_a_trainer_that_died_just_after_publishing_is_not_learnt_after(setting):
 
 
 def test_a_dead_trainers_version_that_was_retired_since_is_learnt_anew(setting):
-    setting.rate(8)
-    setting.trainer()._begin()
-    claim = setting.records.claims.take("dead", SOON.rules, lease=60)
-    begun = Rounds(setting.redis).start(claim, [(id, 1) for id in setting.messages])
-    trained_on = [Revision(id, 1) for id in setting.messages]
-    made = Candidate(adapter(7), {}, {}, 0, trained_on, {}, PASSED, seed_of(begun))
-    setting.store.publish(UID, made, setting.store.head(UID).epoch)
+    publish_and_die(setting)
     setting.store.retire(UID, lambda *_: False)
-    setting.redis.delete(keys.lock(UID))  # as it runs out
     setting.burst()
     assert len(setting.tasks) == 1 and states(setting.store) == {1: "retired", 2: "active"}
     assert setting.rounds()[0].version == 2
 
 
 def test_a_dead_trainers_version_that_a_rating_shaped_which_changed_since_is_learnt_anew(setting):
-    setting.rate(8)
-    setting.trainer()._begin()
-    claim = setting.records.claims.take("dead", SOON.rules, lease=60)
-    begun = Rounds(setting.redis).start(claim, [(id, 1) for id in setting.messages])
-    trained_on = [Revision(id, 1) for id in setting.messages]
-    made = Candidate(adapter(7), {}, {}, 0, trained_on, {}, PASSED, seed_of(begun))
-    setting.store.publish(UID, made, setting.store.head(UID).epoch)
-    setting.redis.delete(keys.lock(UID))  # as it runs out
+    publish_and_die(setting)
     standing, change = setting.records.ratings.standing, once(lambda: setting.rate(1, "down"))
 
     def late(uid):  # the next trainer has the claim, and the round waits
