@@ -53,9 +53,12 @@ def test_a_demo_from_the_first_chat_to_the_picture(tmp_path):
         asked = [marked["prompt"] for marked in exam["marked"]]
         assert len(set(asked)) == 40 and not rated & set(asked)
     assert {round["state"] for round in ended} <= {"published", "held"}
+    # Noise without a word, which now and then is said, is refused: nothing can be learnt from it.
+    taught = [
+        sum(thumb["state"] != "refused" for thumb in found["thumbs"][:n]) for n in (PARTS[0], sum(PARTS))
+    ]
     for round in ended:
-        # Of noise without a word, which now and then is said, nothing can be learnt.
-        assert any(0 <= part - round["metrics"]["thumbs"] <= 3 for part in (PARTS[0], sum(PARTS)))
+        assert round["metrics"]["thumbs"] in taught
     published = [round["version"] for round in ended if round["state"] == "published"]
     examined = [exam["version"] for exam in found["exams"]]
     taken_back = (
