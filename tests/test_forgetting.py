@@ -286,7 +286,8 @@ def same_bits(made, school, number):
     """Whether adapter and learner are the version's own."""
     weights = school.store.load(UID, number).weights
     tensors, meta = school.store.learner(UID, number)
-    assert made.adapter.weights.keys() == weights.keys() and made.learner_tensors.keys() == tensors.keys()
+    if made.adapter.weights.keys() != weights.keys() or made.learner_tensors.keys() != tensors.keys():
+        return False  # a candidate that stepped all the way back has no moments of its factors
     factors = [
         pair for path in weights for pair in zip(made.adapter.weights[path], weights[path], strict=True)
     ]
