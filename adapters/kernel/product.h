@@ -7,7 +7,7 @@
 #pragma once
 #include "vector.h"
 
-enum { WIDE = 32, TALL = 12 };  // outputs of a panel; rows computed at once: 24 sums and 3 operands fill 32 registers
+enum { WIDE = 32 };  // outputs of a panel
 
 #define PANELS(n) (((n) + WIDE - 1) / WIDE)
 #define ROUND_UP(n, to) (((n) + (to) - 1) / (to) * (to))
@@ -27,6 +27,10 @@ INLINE void ask(Ahead *ahead, const bf16 *from, long size) {
     for (long i = 0; i < lines; i++) to[i] = from + i * LINE;
     ahead->count += lines;
 }
+
+#if defined(__AVX512BF16__)
+
+enum { TALL = 12 };  // rows computed at once: 24 sums and 3 operands fill 32 registers
 
 // y (rows, 32) = [y +] x (rows, 2 · pairs) · panel
 INLINE void tile(const int rows, const bf16 *x, long x_step, const bf16 *panel, long pairs, float *y, long y_step,
@@ -56,6 +60,72 @@ INLINE void tile(const int rows, const bf16 *x, long x_step, const bf16 *panel, 
     if (ahead) ahead->next = next;
 }
 
+#else
+
+// Without a product of pairs: four rows by sixteen outputs are eight sums of eight lanes, which leave room in 16 registers
+// for what they are made of. A row's numbers are widened before, for many outputs use them; a weight as it is used.
+enum { TALL = 4, DEEP = 256, HALF = 8 };  // DEEP: pairs whose operands stay in the first-level cache
+
+typedef float f32h __attribute__((vector_size(32), aligned(4)));
+typedef uint32_t u32h __attribute__((vector_size(32), aligned(4)));
+
+INLINE void widen_row(const bf16 *from, long count, float *to) {
+    long i = 0;
+    for (; i + LANES <= count; i += LANES) store(to + i, widen(from + i));
+    for (; i < count; i++) to[i] = widen_one(from[i]);
+}
+
+// y (rows, 16) = [y +] x (rows, 2 · pairs) · half a panel
+INLINE void half_tile(const int rows, float x[TALL][2 * DEEP], const bf16 *panel, long pairs, float *y, long y_step,
+                      const int add, Ahead *ahead) {
+    f32h left[TALL], right[TALL];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        left[r] = add ? *(f32h *)(y + r * y_step) : (f32h){};
+        right[r] = add ? *(f32h *)(y + r * y_step + HALF) : (f32h){};
+    }
+    long next = ahead ? ahead->next : 0, count = ahead ? ahead->count : 0;
+    for (long p = 0; p < pairs; p++) {
+        if (ahead && next < count) __builtin_prefetch(ahead->line[next++], 0, 2);
+        const u32h *weights = (const u32h *)(panel + p * 2 * WIDE);
+        f32h one = (f32h)(weights[0] << 16), two = (f32h)(weights[1] << 16);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            left[r] += x[r][2 * p] * one;
+            right[r] += x[r][2 * p] * two;
+        }
+        one = (f32h)(weights[0] & 0xffff0000u), two = (f32h)(weights[1] & 0xffff0000u);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            left[r] += x[r][2 * p + 1] * one;
+            right[r] += x[r][2 * p + 1] * two;
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        *(f32h *)(y + r * y_step) = left[r];
+        *(f32h *)(y + r * y_step + HALF) = right[r];
+    }
+    if (ahead) ahead->next = next;
+}
+
+// y (rows, 32) = [y +] x (rows, 2 · pairs) · panel
+INLINE void tile(const int rows, const bf16 *x, long x_step, const bf16 *panel, long pairs, float *y, long y_step,
+                 const int add, Ahead *ahead) {
+    float wide[TALL][2 * DEEP];
+    for (long from = 0; from < pairs; from += DEEP) {
+        long some = pairs - from < DEEP ? pairs - from : DEEP;
+        for (int r = 0; r < rows; r++) widen_row(x + r * x_step + 2 * from, 2 * some, wide[r]);
+        for (int half = 0; half < 2; half++) {
+            const bf16 *weights = panel + from * 2 * WIDE + half * WIDE;
+            if (add || from) half_tile(rows, wide, weights, some, y + half * LANES, y_step, 1, ahead);
+            else half_tile(rows, wide, weights, some, y + half * LANES, y_step, 0, ahead);
+        }
+    }
+}
+
+#endif
+
 #define TILES(add, ahead) \
     for (; rows > 0; rows -= TALL, x += TALL * x_step, y += TALL * y_step) { \
         switch (rows < TALL ? rows : TALL) { \
@@ -64,7 +134,7 @@ INLINE void tile(const int rows, const bf16 *x, long x_step, const bf16 *panel, 
         } \
     }
 #define OF(n, add, ahead) \
-    case n: tile(n, x, x_step, panel, pairs, y, y_step, add, ahead); break;
+    case n: if (n <= TALL) tile(n, x, x_step, panel, pairs, y, y_step, add, ahead); break;
 
 // y (rows, 32) = [y +] x · panel, for any number of rows
 static inline void product(long rows, const bf16 *x, long x_step, const bf16 *panel, long pairs, float *y, long y_step, int add) {
