@@ -115,6 +115,15 @@ def load(config: ModelConfig, folder: Path, report: Report = print) -> BaseModel
     checkpoint = resolve(config.name, folder, report)
     device = pick_device(config.device)
     dtype = pick_dtype(config.dtype, device)
+    if config.dtype == "auto" and dtype == torch.float32 and _has_wide_vectors(device):
+        model = _load(checkpoint, device, torch.bfloat16, report)
+        if model.native is not None:
+            return model
+        del model  # before it is read again: both at once might not fit
+    return _load(checkpoint, device, dtype, report)
+
+
+def _load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, report: Report) -> BaseModel:
     report(f"loading {checkpoint.name} ({str(dtype).removeprefix('torch.')} on {device})")
     network, tokenizer = _read(checkpoint, device, dtype)
     if getattr(tokenizer, "chat_template", None) is None:
@@ -153,7 +162,7 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, else float32; or what was asked for."""
+    """bfloat16 where PyTorch's products of it are the quick ones, else float32; or what was asked for."""
     if wanted != "auto":
         if wanted not in ("bfloat16", "float32"):
             raise ModelError(f"dtype {wanted!r} is not one of auto, bfloat16, float32")
@@ -162,6 +171,11 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def _has_wide_vectors(device: torch.device) -> bool:
+    """Whether the kernels beat PyTorch in float32 though the processor has no product of bfloat16."""
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def _read(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:

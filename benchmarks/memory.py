@@ -13,7 +13,6 @@ from pathlib import Path
 
 from adapters.adapter import Adapter
 from adapters.engine import Engine, Request
-from adapters.model import pick_dtype
 from adapters.slots import Slots
 from benchmarks import workload
 from benchmarks.contender import answering
@@ -30,7 +29,7 @@ PAST_TOKENS = 2048  # that the engine may remember: few, so that every process c
 def measure(quick: bool, say: Say) -> Result:
     beyond = BEYOND // 4 if quick else BEYOND
     model = endless_model()
-    width = pick_dtype("auto", model.device).itemsize
+    width = model.head.weight.dtype.itemsize
     own = model.lora_shape(workload.RANK, workload.ALPHA).numbers * width
     workload.adapter_folders(model.lora_shape(workload.RANK, workload.ALPHA), MANY)
     sizes = {}

@@ -70,7 +70,7 @@ static void gather(const Pass *p, long layer, long group, const int32_t *pages, 
     }
 }
 
-// Shares of one query, and their scores' gradient, over keys `i` to `i` + 15
+// Shares of one query, and their scores' gradient, over keys `i` to `i` + LANES - 1
 typedef struct { f32v share, dscore; } Softened;
 
 typedef struct {
@@ -89,7 +89,9 @@ static Query query_of(const Pass *p, long layer, long head, long token, long pos
 }
 
 INLINE Softened soften_back(const Query *q, float scaling, long i, const float *score, const float *dshare) {
-    const u32v lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    static const uint32_t lanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    u32v lane;
+    memcpy(&lane, lanes, sizeof lane);
     u32v key = lane + (uint32_t)i, visible = (u32v)(key < q->end) & (u32v)(key >= q->begin);
     f32v share = (f32v)((u32v)vexp(load(score + i) * scaling - q->mass) & visible);
     return (Softened){share, (f32v)((u32v)(share * (load(dshare + i) - q->mean) * scaling) & visible)};

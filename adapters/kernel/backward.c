@@ -19,7 +19,7 @@ static float *dlow_of(const Pass *p, long token, int module) {
     return p->work.dlow + (token * MODULES + module) * even(p->model->rank);
 }
 
-// low (rows, 16 parts of a sum) = some of B's columns · dy; panels of B are `step` numbers apart
+// low (rows, parts of a sum) = some of B's columns · dy; panels of B are `step` numbers apart
 INLINE void shrunk(const int rows, long outputs, const bf16 *b, long step, const bf16 *dy, f32v low[8]) {
     for (int r = 0; r < rows; r++) low[r] = all(0);
     for (long n = 0; n < outputs; n += LANES) {
@@ -61,14 +61,12 @@ static void linear_back(const Pass *p, long layer, int module, Piece piece, cons
     for (long r = 0; r < m->rank; r++)
         for (long i = 0; i < WIDE; i += LANES) store(down[r] + i, widen(a + r * w->inputs + i));
     for (long t = piece.from; t < piece.to; t++, dx += WIDE) {
-        f32v left = load(dx), right = load(dx + LANES);
+        f32v sums[ACROSS];
         const float *dlow = dlow_of(p, t, module);
-        for (long r = 0; r < m->rank; r++) {
-            left += dlow[r] * load(down[r]);
-            right += dlow[r] * load(down[r] + LANES);
-        }
-        store(dx, left);
-        store(dx + LANES, right);
+        for (int i = 0; i < ACROSS; i++) sums[i] = load(dx + i * LANES);
+        for (long r = 0; r < m->rank; r++)
+            for (int i = 0; i < ACROSS; i++) sums[i] += dlow[r] * load(down[r] + i * LANES);
+        for (int i = 0; i < ACROSS; i++) store(dx + i * LANES, sums[i]);
     }
 }
 

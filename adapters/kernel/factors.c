@@ -2,21 +2,25 @@
 
 #include "factors.h"
 
-// out (8 rows of the rank, 32 columns) = Σ over tokens of thin[t][r] · x[t][column]
-static void outer(long tokens, const float *thin, long thin_step, const bf16 *x, long x_step, float out[8][WIDE]) {
-    f32v left[8], right[8];
-    for (int r = 0; r < 8; r++) left[r] = right[r] = all(0);
-    for (long t = 0; t < tokens; t++) {
-        f32v one = widen(x + t * x_step), two = widen(x + t * x_step + LANES);
+enum { THIN = LANES / 2 };  // rows of the rank at once: their sums over two vectors fit the registers
+
+// out (THIN rows of the rank, 32 columns) = Σ over tokens of thin[t][r] · x[t][column]
+static void outer(long tokens, const float *thin, long thin_step, const bf16 *x, long x_step, float out[THIN][WIDE]) {
+    for (int i = 0; i < WIDE; i += 2 * LANES) {
+        f32v left[THIN], right[THIN];
+        for (int r = 0; r < THIN; r++) left[r] = right[r] = all(0);
+        for (long t = 0; t < tokens; t++) {
+            f32v one = widen(x + t * x_step + i), two = widen(x + t * x_step + i + LANES);
 #pragma GCC unroll 8
-        for (int r = 0; r < 8; r++) {
-            left[r] += one * thin[t * thin_step + r];
-            right[r] += two * thin[t * thin_step + r];
+            for (int r = 0; r < THIN; r++) {
+                left[r] += one * thin[t * thin_step + r];
+                right[r] += two * thin[t * thin_step + r];
+            }
         }
-    }
-    for (int r = 0; r < 8; r++) {
-        store(out[r], left[r]);
-        store(out[r] + LANES, right[r]);
+        for (int r = 0; r < THIN; r++) {
+            store(out[r] + i, left[r]);
+            store(out[r] + i + LANES, right[r]);
+        }
     }
 }
 
@@ -43,11 +47,11 @@ void grad(const Back *back, long layer, int module, long number, const bf16 *x, 
     long panel = down ? number : number - PANELS(w->inputs), width = down ? w->inputs : w->outputs;
     long count = width - panel * WIDE < WIDE ? width - panel * WIDE : WIDE;
     float *to = grad_of(back, layer, module) + (down ? panel * WIDE : rank * w->inputs + panel * WIDE * rank);
-    for (long r0 = 0; r0 < rank; r0 += 8) {
-        float out[8][WIDE];
+    for (long r0 = 0; r0 < rank; r0 += THIN) {
+        float out[THIN][WIDE];
         const float *thin = (down ? p->work.dlow : p->work.low) + module * even(rank) + r0;
         outer(tokens, thin, row, (down ? x + panel * WIDE : dy + panel * WIDE), down ? x_step : dy_step, out);
-        for (long r = r0; r < rank && r < r0 + 8; r++)
+        for (long r = r0; r < rank && r < r0 + THIN; r++)
             for (long i = 0; i < count; i++)
                 to[down ? r * w->inputs + i : i * rank + r] = down ? out[r - r0][i] : out[r - r0][i] * back->scale;
     }

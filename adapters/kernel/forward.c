@@ -33,14 +33,14 @@ static void shrink(const Pass *p, const Kept *kept, long layer, int module, long
         f32v one = all(0), two = all(0), three = all(0), four = all(0);  // two chains a row hide the latency
         const bf16 *first = a + r * inputs, *second = first + inputs;
         long k = 0;
-        for (; k + 64 <= inputs; k += 64) {
-            u32v near = load_pairs(x + k), far = load_pairs(x + k + 32);
+        for (; k + 4 * LANES <= inputs; k += 4 * LANES) {
+            u32v near = load_pairs(x + k), far = load_pairs(x + k + 2 * LANES);
             one = dot2(one, load_pairs(first + k), near);
             two = dot2(two, load_pairs(second + k), near);
-            three = dot2(three, load_pairs(first + k + 32), far);
-            four = dot2(four, load_pairs(second + k + 32), far);
+            three = dot2(three, load_pairs(first + k + 2 * LANES), far);
+            four = dot2(four, load_pairs(second + k + 2 * LANES), far);
         }
-        if (k < inputs) {
+        if (k < inputs) {  // sixteen lanes of pairs: a width is a multiple of 32
             u32v near = load_pairs(x + k);
             one = dot2(one, load_pairs(first + k), near);
             two = dot2(two, load_pairs(second + k), near);
@@ -89,22 +89,19 @@ static void linear(const Pass *p, const Kept *kept, long layer, int module, long
     product_beside(to - from, x + from * w->inputs, w->inputs, w->panels + panel * WIDE * w->inputs, w->inputs / 2, y, WIDE,
                    &ahead);
     for (long t = from; t < to; t++, y += WIDE) {
-        f32v left = load(y), right = load(y + LANES);
-        if (w->bias) {  // padded to whole panels
-            left += load(w->bias + panel * WIDE);
-            right += load(w->bias + panel * WIDE + LANES);
-        }
+        f32v sums[ACROSS];
+        for (int i = 0; i < ACROSS; i++) sums[i] = load(y + i * LANES);
+        if (w->bias)  // padded to whole panels
+            for (int i = 0; i < ACROSS; i++) sums[i] += load(w->bias + panel * WIDE + i * LANES);
         const bf16 *adapter = slot_of(p, t);
         if (adapter) {
             const bf16 *b = adapter + up, *low = low_of(p, kept, t, module);
             for (long r = 0; r < rank; r += 2, b += 2 * WIDE) {
                 u32v both = all_pair(low + r);
-                left = dot2(left, both, load_pairs(b));
-                right = dot2(right, both, load_pairs(b + WIDE));
+                for (int i = 0; i < ACROSS; i++) sums[i] = dot2(sums[i], both, load_pairs(b + 2 * i * LANES));
             }
         }
-        store(y, left);
-        store(y + LANES, right);
+        for (int i = 0; i < ACROSS; i++) store(y + i * LANES, sums[i]);
     }
 }
 
@@ -146,8 +143,7 @@ static void join(const Pass *p, long layer, int module, long number, const bf16 
     linear(p, &p->work.kept[layer], layer, module, piece.panel, piece.from, piece.to, x, tile);
     for (long t = piece.from; t < piece.to; t++, tile += WIDE) {
         float *to = p->work.x + t * width + piece.panel * WIDE;
-        store(to, load(to) + load(tile));
-        store(to + LANES, load(to + LANES) + load(tile + LANES));
+        for (long i = 0; i < WIDE; i += LANES) store(to + i, load(to + i) + load(tile + i));
     }
 }
 

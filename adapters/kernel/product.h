@@ -7,7 +7,7 @@
 #pragma once
 #include "vector.h"
 
-enum { WIDE = 32 };  // outputs of a panel
+enum { WIDE = 32, ACROSS = WIDE / LANES };  // outputs of a panel, and vectors of them
 
 #define PANELS(n) (((n) + WIDE - 1) / WIDE)
 #define ROUND_UP(n, to) (((n) + (to) - 1) / (to) * (to))
@@ -62,17 +62,9 @@ INLINE void tile(const int rows, const bf16 *x, long x_step, const bf16 *panel, 
 
 #else
 
-// Without a product of pairs: four rows by sixteen outputs are eight sums of eight lanes, which leave room in 16 registers
-// for what they are made of. A row's numbers are widened before, for many outputs use them; a weight as it is used.
-// Compilers keep vectors of sixteen lanes in memory where the processor has none (gcc 12: a sixth of the pace).
-enum { TALL = 4, DEEP = 256, HALF = 8 };  // DEEP: pairs whose operands stay in the first-level cache
-
-typedef float f32h __attribute__((vector_size(32)));
-typedef uint32_t u32h __attribute__((vector_size(32)));
-
-INLINE f32h load_half(const float *from) { f32h v; memcpy(&v, from, sizeof v); return v; }
-INLINE void store_half(float *to, f32h v) { memcpy(to, &v, sizeof v); }
-INLINE u32h half_pairs(const bf16 *from) { u32h v; memcpy(&v, from, sizeof v); return v; }
+// Without a product of pairs: four rows by two vectors are eight sums, which leave room in 16 registers for what they are
+// made of. A row's numbers are widened before, for many outputs use them; a weight as it is used.
+enum { TALL = 4, DEEP = 256 };  // DEEP: pairs whose operands stay in the first-level cache
 
 INLINE void widen_row(const bf16 *from, long count, float *to) {
     long i = 0;
@@ -80,26 +72,26 @@ INLINE void widen_row(const bf16 *from, long count, float *to) {
     for (; i < count; i++) to[i] = widen_one(from[i]);
 }
 
-// y (rows, 16) = [y +] x (rows, 2 · pairs) · half a panel
-INLINE void half_tile(const int rows, float x[TALL][2 * DEEP], const bf16 *panel, long pairs, float *y, long y_step,
-                      const int add, Ahead *ahead) {
-    f32h left[TALL], right[TALL];
+// y (rows, 2 vectors) = [y +] x (rows, 2 · pairs) · as many outputs of a panel
+INLINE void strip(const int rows, float x[TALL][2 * DEEP], const bf16 *panel, long pairs, float *y, long y_step,
+                  const int add, Ahead *ahead) {
+    f32v left[TALL], right[TALL];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        left[r] = add ? load_half(y + r * y_step) : (f32h){};
-        right[r] = add ? load_half(y + r * y_step + HALF) : (f32h){};
+        left[r] = add ? load(y + r * y_step) : all(0);
+        right[r] = add ? load(y + r * y_step + LANES) : all(0);
     }
     long next = ahead ? ahead->next : 0, count = ahead ? ahead->count : 0;
     for (long p = 0; p < pairs; p++) {
         if (ahead && next < count) __builtin_prefetch(ahead->line[next++], 0, 2);
-        u32h near = half_pairs(panel + p * 2 * WIDE), far = half_pairs(panel + p * 2 * WIDE + 2 * HALF);
-        f32h one = (f32h)(near << 16), two = (f32h)(far << 16);
+        u32v near = load_pairs(panel + p * 2 * WIDE), far = load_pairs(panel + p * 2 * WIDE + 2 * LANES);
+        f32v one = (f32v)(near << 16), two = (f32v)(far << 16);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             left[r] += x[r][2 * p] * one;
             right[r] += x[r][2 * p] * two;
         }
-        one = (f32h)(near & 0xffff0000u), two = (f32h)(far & 0xffff0000u);
+        one = (f32v)(near & 0xffff0000u), two = (f32v)(far & 0xffff0000u);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             left[r] += x[r][2 * p + 1] * one;
@@ -108,8 +100,8 @@ INLINE void half_tile(const int rows, float x[TALL][2 * DEEP], const bf16 *panel
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        store_half(y + r * y_step, left[r]);
-        store_half(y + r * y_step + HALF, right[r]);
+        store(y + r * y_step, left[r]);
+        store(y + r * y_step + LANES, right[r]);
     }
     if (ahead) ahead->next = next;
 }
@@ -121,10 +113,10 @@ INLINE void tile(const int rows, const bf16 *x, long x_step, const bf16 *panel, 
     for (long from = 0; from < pairs; from += DEEP) {
         long some = pairs - from < DEEP ? pairs - from : DEEP;
         for (int r = 0; r < rows; r++) widen_row(x + r * x_step + 2 * from, 2 * some, wide[r]);
-        for (int half = 0; half < 2; half++) {
-            const bf16 *weights = panel + from * 2 * WIDE + half * WIDE;
-            if (add || from) half_tile(rows, wide, weights, some, y + half * LANES, y_step, 1, ahead);
-            else half_tile(rows, wide, weights, some, y + half * LANES, y_step, 0, ahead);
+        for (int i = 0; i < WIDE; i += 2 * LANES) {
+            const bf16 *weights = panel + from * 2 * WIDE + 2 * i;
+            if (add || from) strip(rows, wide, weights, some, y + i, y_step, 1, ahead);
+            else strip(rows, wide, weights, some, y + i, y_step, 0, ahead);
         }
     }
 }
