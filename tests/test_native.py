@@ -141,6 +141,21 @@ def test_float32_runs_without_kernels(tmp_path):
     assert any("torch.float32 on cpu" in words for words in said)
 
 
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
+    reason="elsewhere auto goes by PyTorch's own products",
+)
+def test_where_only_the_kernels_are_quick_in_bfloat16_auto_hangs_on_whether_they_fit(tmp_path, monkeypatch):
+    for product in ("avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{product}_supported", lambda: False)
+    assert loaded(write(tmp_path / "llama", "llama"), "auto").native is not None
+    said = []
+    family, changes = UNFIT["its widths"]
+    general = loaded(write(tmp_path / "unfit", family, **changes), "auto", said.append)
+    assert general.native is None and general.head.weight.dtype == torch.float32
+    assert [words for words in said if "its widths" in words], "why the kernels do not compute it"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write(tmp_path_factory.mktemp("model"), "qwen2", sliding_window=None)
