@@ -1,5 +1,5 @@
-// As many numbers at a time as the processor's registers hold: sixteen or eight. Wider vectors than it has are no bargain:
-// gcc 12 keeps those in memory, at a sixth of the pace.
+// Vectors as wide as the processor's registers, sixteen numbers or eight. Wider ones than it has are no bargain: gcc 12
+// keeps those in memory, at a sixth of the pace.
 //
 // Knows float32 and bfloat16 (a float32's upper half, kept as uint16_t). Two bfloat16 numbers side by side are a
 // "pair": the processor's bfloat16 product multiplies pair by pair and adds both to a float32. Where it has none, two
