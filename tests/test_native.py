@@ -229,11 +229,12 @@ def test_the_number_of_threads_may_change_with_every_pass(folder, monkeypatch):
 @pytest.mark.skipif(
     platform.machine() != "x86_64" or not shutil.which("cc"), reason="flags of gcc and clang on x86"
 )
-def test_processors_without_bfloat16_products_compute_the_same(folder, model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("lacks", ["avx512bf16", "avx512f", "avx"])
+def test_processors_without_bfloat16_products_compute_the_same(lacks, folder, model, tmp_path, monkeypatch):
     library = tmp_path / "portable.so"
     sources = [str(source) for source in compiler.SOURCES.glob("*.c")]
     subprocess.run(
-        ["cc", *compiler.FLAGS, "-march=native", "-mno-avx512bf16", *sources, "-o", str(library), "-lm", "-lpthread"],
+        ["cc", *compiler.FLAGS, "-march=native", f"-mno-{lacks}", *sources, "-o", str(library), "-lm", "-lpthread"],
         check=True,
     )  # fmt: skip
     monkeypatch.setattr("adapters.native.kernels", lambda _: ctypes.CDLL(str(library)))
