@@ -29,7 +29,7 @@ PACKAGES = ("torch", "transformers", "peft")
 
 @dataclass(frozen=True)
 class Peaks:
-    """The best of some tries: floating-point operations a second in the serving dtype, and bytes read a second."""
+    """The best of some tries: floating-point operations and bytes read a second."""
 
     flops: float
     bytes: float
@@ -37,7 +37,7 @@ class Peaks:
     @staticmethod
     @functools.cache
     def measured() -> Peaks:
-        """On the device and in the dtype that the service takes; once a process."""
+        """On the device that the service takes, in the dtype that PyTorch multiplies quickest there; once a process."""
         device = pick_device("auto")
         side = SIDES.get(device.type, SIDES["cpu"])
         square = torch.randn(side, side, device=device).to(pick_dtype("auto", device))

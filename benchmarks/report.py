@@ -51,7 +51,7 @@ def machine_line(machine: Mapping[str, Any]) -> str:
     on = ", ".join(f"{name} {number}" for name, number in versions.items())
     return (
         f"{device}{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:.0f} GB; measured in this"
-        f" run: {peaks['flops'] / 1e9:,.0f} GFLOP/s in matrix products of the serving dtype,"
+        f" run: {peaks['flops'] / 1e9:,.0f} GFLOP/s in PyTorch's quickest matrix products,"
         f" {peaks['bytes'] / 1e9:.0f} GB/s read. Python {machine['python']}, {on}."
     )
 
